@@ -1,0 +1,88 @@
+"""`vibx <command> ...`: one Hydra application per command. Imports no jax."""
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import vibx
+from vibx.errors import Interrupted, UserError
+
+COMMANDS = {
+    "train": "train a model, or a sweep of them with -m",
+    "evaluate": "re-evaluate finished runs with another number of samples",
+    "runs": "list the runs of a store",
+}
+
+USAGE = "usage: vibx <command> [key=value ...]\n\n{commands}\n\nvibx <command> --help tells more.\n"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the `vibx` program."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+        print(USAGE.format(commands=commands), end="")
+    elif args[0] == "--version":
+        print(f"vibx {vibx.__version__}")
+    elif args[0] not in COMMANDS:
+        fail("vibx", f"no command {args[0]!r}: one of {', '.join(COMMANDS)}", code=2)
+    else:
+        run(args[0], args[1:])
+
+
+def run(command: str, args: list[str]) -> None:
+    """Run a command's Hydra application and turn its errors into one line and an exit code."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing and exiting
+    program = f"vibx {command}"
+    module = importlib.import_module(f"vibx.commands.{command}")
+    multirun = [a for a in args if a in ("-m", "--multirun")]  # argparse wants it in front
+    sys.argv = [program, *multirun, *(a for a in args if a not in multirun)]
+    conclude: Callable[[], None] = getattr(module, "conclude", lambda: None)
+    task: Callable[[Any], None] = module.main
+    application = hydra.main(
+        version_base="1.3", config_path=str(config_directory()), config_name=command
+    )(task)
+    try:
+        try:
+            application()
+        finally:
+            conclude()
+    except Interrupted as stop:
+        print(f"{program}: {stop}", file=sys.stderr)
+        sys.exit(130)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        cause = user_error(error)
+        if cause is None:
+            fail(program, str(error), code=2)
+        fail(program, str(cause), code=cause.exit_code)
+    except OSError as error:
+        disk = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        fail(program, str(error), code=1 if disk else 2)
+
+
+def config_directory() -> Path:
+    """The configuration inside an installed package, else the checkout's."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The error of ours that Hydra or OmegaConf wrapped."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def fail(program: str, message: str, *, code: int) -> NoReturn:
+    """Say what is wrong on one line of stderr, and exit."""
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

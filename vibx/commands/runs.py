@@ -1,0 +1,17 @@
+"""`vibx runs`: list the runs of a store."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from vibx import runs
+from vibx.display import console, run_table
+
+
+def main(cfg: DictConfig) -> None:
+    """Print a table of the store's runs."""
+    root = Path(cfg.root)
+    records = runs.matching(runs.read_records(root), cfg.runs)
+    unfinished = {} if cfg.runs else runs.unfinished(root)
+    console().print(run_table(records, unfinished))
+    console().print(f"{len(records)} finished, {len(unfinished)} unfinished in {root}")

@@ -1,0 +1,124 @@
+"""What the commands show: progress, a run's summary, tables of runs."""
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vibx import paper
+from vibx.runs import Record, held_out_name
+
+PIPE_WIDTH = 160  # columns where there is no terminal to ask
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on the terminal, or a wide plain one in a pipe."""
+    screen = Console(stderr=stderr, highlight=False)
+    return (
+        screen if screen.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+    )
+
+
+class EpochDisplay:
+    """A progress bar over a run's epochs on a terminal, plain lines in a pipe."""
+
+    def __init__(self, run_id: str, *, epochs: int):
+        self.epochs = epochs
+        self.console = console(stderr=True)
+        self.latest_error = ""
+        self.progress = Progress(
+            TextColumn(run_id),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[measured]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task(run_id, total=epochs, measured="compiling")
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Show an epoch's row of history.csv."""
+        errors = {name: row[name] for name in row if name.endswith("_error_mc")}
+        for name, error in errors.items():
+            self.latest_error = f", {name.removesuffix('_error_mc')} error {error:.2%}"
+        rate = "" if row["rate_bits"] is None else f", rate {row['rate_bits']:.1f} bits"
+        measured = f"distortion {row['distortion_bits']:.4f} bits{rate}{self.latest_error}"
+        self.progress.update(self.task, completed=row["epoch"], measured=measured)
+        if not self.console.is_terminal and (errors or row["epoch"] == 1):
+            seconds = f"{row['seconds']:.2f} s"
+            self.console.print(f"epoch {row['epoch']}/{self.epochs}: {measured}, {seconds}")
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage."""
+    return f"{value:.2%}"
+
+
+def in_bits(value: float | None) -> str:
+    """A quantity in bits; a dash where a deterministic model has none."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+QUANTITIES = (
+    ("error_mc", "error, average of {mc_samples} samples", percent),
+    ("error_1", "error, 1 sample", percent),
+    ("error_mean", "error, mean of z", percent),
+    ("distortion_bits", "distortion [bits]", in_bits),
+    ("rate_bits", "rate [bits]", in_bits),
+    ("izy_lower_bits", "I(Z,Y) at least [bits]", in_bits),
+    ("izx_upper_bits", "I(Z,X) at most [bits]", in_bits),
+    ("nll_mc_bits", "-log2 of the average q(y|z) [bits]", in_bits),
+)
+
+
+def run_summary(record: Record) -> Table:
+    """A finished run's quantities on its two sets of images, and the paper's error if it has one."""
+    name = held_out_name(record)
+    published = paper.published_error(record["config"]) if name == "test" else None
+    table = Table(title=record["run_id"], title_justify="left")
+    headers = ["train", name, *([f"paper, {published[1]}"] if published else [])]
+    table.add_column("")
+    for header in headers:
+        table.add_column(header, justify="right")
+    for key, label, shown in QUANTITIES:
+        row = [label.format(**record[name]), shown(record["train"][key]), shown(record[name][key])]
+        if published and key == "error_mc":
+            row.append(percent(published[0]))
+        table.add_row(*row)
+    return table
+
+
+def run_table(records: list[Record], problems: dict[str, str] | None = None) -> Table:
+    """A row per finished run; runs with a problem follow, with what it was."""
+    table = Table()
+    for header in ("run", "images", "error_mc", "error_1", "rate [bits]", "I(Z,Y) [bits]"):
+        table.add_column(header, justify="left" if header in ("run", "images") else "right")
+    for record in records:
+        name = held_out_name(record)
+        measured = record[name]
+        table.add_row(
+            record["run_id"],
+            name,
+            percent(measured["error_mc"]),
+            percent(measured["error_1"]),
+            in_bits(measured["rate_bits"]),
+            in_bits(measured["izy_lower_bits"]),
+        )
+    for run_id, problem in (problems or {}).items():
+        table.add_row(run_id, problem)
+    return table

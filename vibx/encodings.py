@@ -1,0 +1,116 @@
+"""Stochastic encodings p(z|x): how to sample them, their density and their rate.
+
+An encoding is made from the encoder's linear outputs for one image or a batch of them; all
+leading axes are batch axes.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class DiagonalGaussian(NamedTuple):
+    """p(z|x) = N(z | mean, diag(scale^2)): section 4.1.1."""
+
+    mean: Float[Array, "*batch K"]
+    scale: Float[Array, "*batch K"]
+
+    @staticmethod
+    def size(K: int) -> int:
+        """Number of linear outputs that parameterise one encoding."""
+        return 2 * K
+
+    @classmethod
+    def from_outputs(cls, outputs: Float[Array, "*batch 2*K"], *, scale_shift: float) -> Self:
+        """Scale = softplus(rho + scale_shift); the outputs are the mean, then rho."""
+        mean, rho = jnp.split(outputs, 2, axis=-1)
+        return cls(mean, jax.nn.softplus(rho + scale_shift))
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
+        """Reparameterised samples: z = mean + scale * epsilon, epsilon ~ N(0, I)."""
+        epsilon = jax.random.normal(key, (n, *self.mean.shape))
+        return self.mean + self.scale * epsilon
+
+    def log_prob(self, z: Float[Array, "*#batch K"]) -> Float[Array, "*#batch"]:
+        """Log p(z|x) in nats."""
+        epsilon = (z - self.mean) / self.scale
+        return -jnp.sum(epsilon**2 / 2 + jnp.log(self.scale) + LOG_2PI / 2, axis=-1)
+
+    def kl_to_standard_normal(self) -> Float[Array, "*batch"]:
+        """KL[p(z|x), N(0, I)] in nats, closed form."""
+        terms = self.mean**2 + self.scale**2 - 1 - 2 * jnp.log(self.scale)
+        return jnp.sum(terms, axis=-1) / 2
+
+
+class FullCovarianceGaussian(NamedTuple):
+    """p(z|x) = N(z | mean, L L^T) with a lower-triangular factor L: section 4.1.2, appendix B."""
+
+    mean: Float[Array, "*batch K"]
+    cholesky: Float[Array, "*batch K K"]
+
+    @staticmethod
+    def size(K: int) -> int:
+        """Number of linear outputs that parameterise one encoding: K(K + 3)/2."""
+        return K * (K + 3) // 2
+
+    @classmethod
+    def from_outputs(cls, outputs: Float[Array, "*batch K*(K+3)/2"], *, scale_shift: float) -> Self:
+        """L = diag(softplus(rho + scale_shift)) + strictly lower part (appendix B).
+
+        The outputs are the mean, then rho, then the strictly lower triangle by rows.
+        """
+        K = (math.isqrt(9 + 8 * outputs.shape[-1]) - 3) // 2
+        mean, rho, lower = jnp.split(outputs, [K, 2 * K], axis=-1)
+        rows, columns = jnp.tril_indices(K, k=-1)
+        diagonal = jax.nn.softplus(rho + scale_shift)
+        cholesky = diagonal[..., None] * jnp.eye(K, dtype=outputs.dtype)
+        return cls(mean, cholesky.at[..., rows, columns].set(lower))
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
+        """Reparameterised samples: z = mean + L epsilon, epsilon ~ N(0, I)."""
+        epsilon = jax.random.normal(key, (n, *self.mean.shape))
+        return self.mean + jnp.einsum("...ij,...j->...i", self.cholesky, epsilon)
+
+    def log_prob(self, z: Float[Array, "*#batch K"]) -> Float[Array, "*#batch"]:
+        """Log p(z|x) in nats."""
+        solve = jnp.vectorize(
+            partial(jax.scipy.linalg.solve_triangular, lower=True), signature="(k,k),(k)->(k)"
+        )
+        epsilon = solve(self.cholesky, z - self.mean)
+        return -jnp.sum(epsilon**2 / 2 + jnp.log(self._diagonal) + LOG_2PI / 2, axis=-1)
+
+    def kl_to_standard_normal(self) -> Float[Array, "*batch"]:
+        """KL[p(z|x), N(0, I)] in nats, closed form; tr(L L^T) is the sum of squares of L."""
+        trace = jnp.sum(self.cholesky**2, axis=(-2, -1))
+        terms = self.mean**2 - 1 - 2 * jnp.log(self._diagonal)
+        return (trace + jnp.sum(terms, axis=-1)) / 2
+
+    @property
+    def _diagonal(self) -> Float[Array, "*batch K"]:
+        return jnp.diagonal(self.cholesky, axis1=-2, axis2=-1)
+
+
+class Point(NamedTuple):
+    """The explicitly deterministic model: z = mean, no Gaussian layer (section 4)."""
+
+    mean: Float[Array, "*batch K"]
+
+    @staticmethod
+    def size(K: int) -> int:
+        """Number of linear outputs that parameterise one encoding."""
+        return K
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
+        """Z itself, n times."""
+        return jnp.broadcast_to(self.mean, (n, *self.mean.shape))
+
+
+Encoding = DiagonalGaussian | FullCovarianceGaussian | Point
+GAUSSIANS = {"diagonal": DiagonalGaussian, "full_covariance": FullCovarianceGaussian}
+ENCODINGS: dict[str, type[Encoding]] = {**GAUSSIANS, "deterministic": Point}

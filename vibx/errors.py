@@ -1,0 +1,17 @@
+"""Errors that reach the user as one line."""
+
+
+class UserError(Exception):
+    """Something that the user can put right; the message says how, on one line."""
+
+    exit_code = 2
+
+
+class FailedRunError(UserError):
+    """A run that was started and could not be finished."""
+
+    exit_code = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """Work was asked to stop, and stopped where it can be taken up again."""

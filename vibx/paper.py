@@ -1,0 +1,35 @@
+"""Numbers that the paper and its sources publish, to set beside ours. Errors are fractions."""
+
+from typing import Any
+
+BEST_BETA = 1e-3
+
+# Table 1, K = 256.
+TABLE_1 = {
+    "maximum_likelihood": 0.0138,
+    "dropout": 0.0134,
+    "confidence_penalty": 0.0136,
+    "label_smoothing": 0.0140,
+    "vib": 0.0113,
+}
+
+# Pereyra et al. (2016), cited in Table 1.
+PEREYRA = {"dropout": 0.0140, "confidence_penalty": 0.0117, "label_smoothing": 0.0123}
+
+# Figure 2, K = 2 with full covariance: beta -> (err_mc, err_1).
+FIGURE_2 = {1e-3: (0.0318, 0.0324), 1e-1: (0.0344, 0.0432), 1.0: (0.3382, 0.6281)}
+
+
+def published_error(config: dict[str, Any]) -> tuple[float, str] | None:
+    """The paper's Monte Carlo error for a run's configuration, and where it stands."""
+    objective, beta = config["objective"]["name"], config["beta"]
+    if config["data"]["name"] != "mnist":
+        return None
+    bottleneck = config["bottleneck"]["name"]
+    if config["K"] == 256 and bottleneck != "full_covariance":
+        if objective == "vib" and beta != BEST_BETA:
+            return None
+        return TABLE_1[objective], "Table 1"
+    if config["K"] == 2 and bottleneck == "full_covariance" and beta in FIGURE_2:
+        return FIGURE_2[beta][0], "Figure 2"
+    return None

@@ -1,0 +1,226 @@
+"""The run store: one directory per run, its record, and how to find finished runs.
+
+Imports no jax: tables and figures read records through this module.
+"""
+
+import contextlib
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pandas as pd
+import yaml
+
+import vibx
+from vibx.errors import UserError
+
+SCHEMA = 1
+Record = dict[str, Any]
+
+METRICS = "metrics.json"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.npz"
+EMBEDDING = "embedding.npz"
+CONFIG = "config.yaml"
+CHECKPOINTS = "checkpoints"
+LOG = "train.log"
+LOCK = ".lock"
+
+
+class RunError(UserError):
+    """A run or a record that cannot be used; one line that says what to do."""
+
+
+class LockedError(RunError):
+    """Another process is working on the run."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears complete or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write a compressed .npz, whole."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON, whole; a number that is not finite is refused."""
+    write_whole(path, f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
+
+
+def write_config(directory: Path, config: dict[str, Any]) -> None:
+    """Write config.yaml."""
+    write_whole(directory / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
+
+
+def write_history(directory: Path, rows: list[dict[str, Any]]) -> None:
+    """Write history.csv, a row per epoch."""
+    write_whole(directory / HISTORY, pd.DataFrame(rows).to_csv(index=False).encode())
+
+
+def read_history(directory: Path, *, until_epoch: int) -> list[dict[str, Any]]:
+    """Rows of history.csv up to an epoch: those that a resumed run keeps."""
+    path = directory / HISTORY
+    if until_epoch == 0 or not path.exists():
+        return []
+    history = pd.read_csv(path)
+    kept = history[history["epoch"] <= until_epoch].astype(object)
+    return kept.where(kept.notna(), None).to_dict("records")
+
+
+def unfinished(root: Path) -> dict[str, str]:
+    """The runs without a record, by run_id, and how far their history goes."""
+    found = {}
+    for directory in sorted(root.iterdir()):
+        if (directory / CONFIG).exists() and not is_finished(directory):
+            history = directory / HISTORY
+            epoch = pd.read_csv(history)["epoch"].max() if history.exists() else 0
+            found[directory.name] = f"unfinished, saved after epoch {epoch}"
+    return found
+
+
+@contextlib.contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Hold a run's directory against other processes.
+
+    Raises:
+      LockedError: another process holds it.
+    """
+    try:
+        with filelock.FileLock(directory / LOCK, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise LockedError(f"{directory.name} is being trained by another process") from None
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the run has its record."""
+    return (directory / METRICS).exists()
+
+
+def read_record(directory: Path) -> Record:
+    """Read and check a finished run's record.
+
+    Raises:
+      RunError: it is unreadable, of another schema, or holds a number that is not finite.
+    """
+    path = directory / METRICS
+    try:
+        record = json.loads(path.read_text(), parse_constant=_not_finite)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be used ({error}); train that run again") from error
+    if record.get("schema") != SCHEMA:
+        raise RunError(f"{path}: schema {record.get('schema')}, this version reads {SCHEMA}")
+    missing = {"run_id", "config", "train", "epochs", "provenance"} - record.keys()
+    if missing:
+        raise RunError(f"{path}: lacks {', '.join(sorted(missing))}")
+    return record
+
+
+def read_records(root: Path) -> list[Record]:
+    """The records of all finished runs in a store, by run_id."""
+    if not root.is_dir():
+        raise RunError(f"{root}: no such directory; `vibx train` makes one")
+    return [read_record(d) for d in sorted(root.iterdir()) if is_finished(d)]
+
+
+def held_out_name(record: Record) -> str:
+    """`test`, or `validation` where the run held a split of the training images out."""
+    return "test" if "test" in record else "validation"
+
+
+def matching(records: list[Record], conditions: str) -> list[Record]:
+    """Records whose configuration satisfies `key=value` conditions joined by commas.
+
+    A key is a path in the configuration (`beta`, `data.validation`), a group's name stands for
+    its choice (`objective=vib`), and a bare word is a part of the run_id.
+
+    Raises:
+      RunError: a key that no record has.
+    """
+    for condition in filter(None, conditions.split(",")):
+        key, equals, value = (part.strip() for part in condition.partition("="))
+        if not equals:
+            records = [r for r in records if key in r["run_id"]]
+            continue
+        known = [r for r in records if _has(r["config"], key)]
+        if records and not known:
+            raise RunError(f"runs={condition}: no run has the key {key}")
+        records = [r for r in known if _same(_get(r["config"], key), value)]
+    return records
+
+
+def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
+    """Where a record comes from: versions, commit, device, times (UTC) and the command."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hydra-core")
+    return {
+        "vibx": vibx.__version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "device": device,
+        "start": start,
+        "end": end,
+        "command": " ".join(["vibx", *sys.argv[1:]]),
+    }
+
+
+def _not_finite(constant: str) -> float:
+    raise ValueError(f"holds {constant}")
+
+
+def _has(config: dict[str, Any], key: str) -> bool:
+    head, _, rest = key.partition(".")
+    if head not in config:
+        return False
+    return not rest or (isinstance(config[head], dict) and _has(config[head], rest))
+
+
+def _get(config: dict[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return value["name"] if isinstance(value, dict) else value
+
+
+def _same(value: Any, text: str) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return math.isclose(value, float(text), rel_tol=1e-9)
+    return str(value) == text or (value is None and text == "null")
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, with `+` when the package differs from it; None outside one."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        run = {"capture_output": True, "text": True, "check": True}
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "."], **run).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")

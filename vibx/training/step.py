@@ -1,0 +1,95 @@
+"""The training step and the epoch, for one run; many runs are `jax.vmap` of the same function."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from vibx.data import Images, epoch_order, scale
+from vibx.objectives import OBJECTIVES, Hyperparameters, Terms
+from vibx.streams import Stream, stream
+from vibx.training.state import Program, TrainState, adam, initial_state, model_with
+
+
+class Measurements(NamedTuple):
+    """Means over the images of an epoch, in nats, while the weights moved."""
+
+    objective: Float[Array, ""]
+    distortion: Float[Array, ""]
+    rate: Float[Array, ""]
+
+
+def train_step(
+    program: Program,
+    state: TrainState,
+    x: Float[Array, "batch 784"],
+    y: Int[Array, "batch"],
+    *,
+    numbers: Hyperparameters,
+    key: Key[Array, ""],
+) -> tuple[TrainState, Measurements]:
+    """One step of Adam on the objective's mean over a batch."""
+
+    def loss(parameters: dict) -> tuple[Array, Terms]:
+        terms = OBJECTIVES[program.objective](
+            model_with(program, parameters),
+            x,
+            y,
+            key=jax.random.fold_in(stream(key, Stream.NOISE), state.step),
+            numbers=numbers,
+            train_samples=program.train_samples,
+        )
+        return terms.objective.mean(), terms
+
+    gradients, terms = jax.grad(loss, has_aux=True)(state.parameters)
+    direction, moments = adam(program).update(gradients, state.adam)
+    learning_rate = numbers.learning_rate * program.schedule_fraction(state.step)
+    parameters = jax.tree.map(lambda p, d: p - learning_rate * d, state.parameters, direction)
+    average = jax.tree.map(
+        lambda a, p: program.average_decay * a + (1 - program.average_decay) * p,
+        state.average,
+        None if state.average is None else parameters,
+    )
+    measurements = Measurements(*(term.mean() for term in terms))
+    return TrainState(state.step + 1, parameters, moments, average), measurements
+
+
+def train_epoch(
+    program: Program,
+    state: TrainState,
+    images: Images,
+    numbers: Hyperparameters,
+    key: Key[Array, ""],
+) -> tuple[TrainState, Measurements]:
+    """One pass over the images in a fresh order; a batch that would not fill is left out.
+
+    The order and the noise depend on the run's key and the state's step alone.
+    """
+    epoch = state.step // program.steps_per_epoch
+    order = epoch_order(
+        jax.random.fold_in(stream(key, Stream.DATA), epoch),
+        n=images.pixels.shape[0],
+        batch_size=program.batch_size,
+    )
+
+    def step(state: TrainState, rows: Int[Array, "batch"]) -> tuple[TrainState, Measurements]:
+        x, y = scale(images.pixels[rows]), images.labels[rows]
+        return train_step(program, state, x, y, numbers=numbers, key=key)
+
+    state, measurements = jax.lax.scan(step, state, order)
+    return state, jax.tree.map(jnp.mean, measurements)
+
+
+@functools.cache
+def compiled_epoch(program: Program) -> Callable[..., tuple[TrainState, Measurements]]:
+    """`train_epoch` of one run, jitted; the state is donated."""
+    return jax.jit(functools.partial(train_epoch, program), donate_argnums=0)
+
+
+@functools.cache
+def compiled_initial_state(program: Program) -> Callable[[Key[Array, ""]], TrainState]:
+    """`initial_state` of one run, jitted."""
+    return jax.jit(functools.partial(initial_state, program))
