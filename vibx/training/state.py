@@ -14,6 +14,7 @@ from vibx import config
 from vibx.model import VIB
 from vibx.objectives import Hyperparameters
 from vibx.streams import Stream, stream
+from vibx.training.adam import scale_by_adam
 
 Parameters = dict[str, Any]
 
@@ -111,14 +112,9 @@ def initial_state(program: Program, key: Key[Array, ""]) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,
-        adam=adam(program).init(parameters),
+        adam=scale_by_adam(b1=program.b1, b2=program.b2).init(parameters),
         average=None if program.average_decay is None else zeros,
     )
-
-
-def adam(program: Program) -> optax.GradientTransformation:
-    """Adam's direction, before the learning rate."""
-    return optax.scale_by_adam(b1=program.b1, b2=program.b2)
 
 
 def evaluated_parameters(program: Program, state: TrainState) -> Parameters:

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int, Key
 from vibx.data import Images, epoch_order, scale
 from vibx.objectives import OBJECTIVES, Hyperparameters, Terms
 from vibx.streams import Stream, stream
-from vibx.training.state import Program, TrainState, adam, initial_state, model_with
+from vibx.training.adam import scale_by_adam
+from vibx.training.state import Program, TrainState, initial_state, model_with
 
 
 class Measurements(NamedTuple):
@@ -45,11 +46,12 @@ def train_step(
         return terms.objective.mean(), terms
 
     gradients, terms = jax.grad(loss, has_aux=True)(state.parameters)
-    direction, moments = adam(program).update(gradients, state.adam)
+    adam = scale_by_adam(b1=program.b1, b2=program.b2)
+    direction, moments = adam.update(gradients, state.adam)
     learning_rate = numbers.learning_rate * program.schedule_fraction(state.step)
     parameters = jax.tree.map(lambda p, d: p - learning_rate * d, state.parameters, direction)
     average = jax.tree.map(
-        lambda a, p: program.average_decay * a + (1 - program.average_decay) * p,
+        lambda a, p: a + (1 - program.average_decay) * (p - a),
         state.average,
         None if state.average is None else parameters,
     )
@@ -86,7 +88,17 @@ def train_epoch(
 @functools.cache
 def compiled_epoch(program: Program) -> Callable[..., tuple[TrainState, Measurements]]:
     """`train_epoch` of one run, jitted; the state is donated."""
-    return jax.jit(functools.partial(train_epoch, program), donate_argnums=0)
+    return jax.jit(
+        functools.partial(train_epoch, program),
+        donate_argnums=0,
+        compiler_options=compiler_options(),
+    )
+
+
+def compiler_options() -> dict[str, bool]:
+    """On a CPU, spare the copies of all moments that XLA otherwise makes in every step."""
+    on_cpu = jax.default_backend() == "cpu"
+    return {"xla_cpu_copy_insertion_use_region_analysis": True} if on_cpu else {}
 
 
 @functools.cache

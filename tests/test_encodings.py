@@ -1,0 +1,271 @@
+"""Encodings against other libraries, closed forms, appendix B and Monte Carlo, in float64."""
+
+from functools import partial
+
+import hypothesis.extra.numpy as hnp
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import assert_mean
+
+from vibx.encodings import ENCODINGS, GAUSSIANS, DiagonalGaussian, FullCovarianceGaussian, Point
+from vibx.marginals import StandardNormal
+
+SAMPLES = 20_000
+
+gaussians = pytest.mark.parametrize("name", GAUSSIANS)
+few_dimensions = pytest.mark.parametrize("K", [1, 3, 64])
+dimensions = pytest.mark.parametrize("K", [1, 2, 3, 7, 64])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def random_encoding(name, K, *, batch=(), seed=0):
+    """An encoding away from N(0, I), with a well-conditioned covariance."""
+    draw = np.random.default_rng(seed)
+    mean = draw.normal(size=(*batch, K))
+    scale = np.exp(0.5 * draw.normal(size=(*batch, K)))
+    if name == "diagonal":
+        return DiagonalGaussian(mean, scale)
+    lower = np.tril(draw.normal(size=(*batch, K, K)), k=-1) / np.sqrt(K)
+    return FullCovarianceGaussian(mean, lower + scale[..., None] * np.eye(K))
+
+
+def factor(encoding):
+    """The Cholesky factor of an encoding's covariance."""
+    if isinstance(encoding, DiagonalGaussian):
+        return encoding.scale[..., None] * np.eye(encoding.scale.shape[-1])
+    return encoding.cholesky
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def from_outputs(name, outputs, scale_shift):
+    return GAUSSIANS[name].from_outputs(outputs, scale_shift=scale_shift)
+
+
+@jax.jit
+def rate(encoding):
+    return StandardNormal().rate(encoding)
+
+
+@jax.jit
+def log_prob(encoding, z):
+    return encoding.log_prob(z)
+
+
+@jax.jit
+def numpyro_rate(encoding):
+    if isinstance(encoding, DiagonalGaussian):
+        ours = dist.Normal(encoding.mean, encoding.scale).to_event(1)
+        standard = dist.Normal(jnp.zeros_like(encoding.mean), 1.0).to_event(1)
+    else:
+        identity = jnp.eye(encoding.mean.shape[-1])
+        ours = dist.MultivariateNormal(encoding.mean, scale_tril=encoding.cholesky)
+        standard = dist.MultivariateNormal(jnp.zeros_like(encoding.mean), scale_tril=identity)
+    return dist.kl_divergence(ours, standard)
+
+
+# Rate
+
+
+@gaussians
+@few_dimensions
+def test_rate_is_numpyros_kl_divergence(name, K):
+    encoding = random_encoding(name, K, batch=(2, 3))
+    np.testing.assert_allclose(rate(encoding), numpyro_rate(encoding), rtol=1e-12)
+
+
+@gaussians
+@few_dimensions
+def test_rate_is_the_mean_log_density_ratio(name, K):
+    encoding = random_encoding(name, K, seed=K)
+    z = encoding.sample(jax.random.key(K), SAMPLES)
+    assert_mean(log_prob(encoding, z) - StandardNormal().log_prob(z), rate(encoding))
+
+
+@pytest.mark.parametrize("cls", [DiagonalGaussian, FullCovarianceGaussian])
+def test_rate_of_the_marginal_itself_is_zero(cls):
+    identity = np.ones(5) if cls is DiagonalGaussian else np.eye(5)
+    assert rate(cls(np.zeros(5), identity)) == 0
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    mean=hnp.arrays(np.float64, 3, elements=st.floats(-5, 5)),
+    scale=hnp.arrays(np.float64, 3, elements=st.floats(1e-3, 5)),
+    lower=hnp.arrays(np.float64, (3, 3), elements=st.floats(-5, 5)),
+)
+def test_rate_is_positive_away_from_the_marginal(mean, scale, lower):
+    """s^2 - 1 - 2 log s >= (s - 1)^2, so the rate is at least half a squared distance from it."""
+    cholesky = np.tril(lower, k=-1) + np.diag(scale)
+    least = ((mean**2).sum() + ((scale - 1) ** 2).sum()) / 2
+    assert rate(DiagonalGaussian(mean, scale)) >= least * (1 - 1e-9) - 1e-14
+    least = ((mean**2).sum() + ((cholesky - np.eye(3)) ** 2).sum()) / 2
+    assert rate(FullCovarianceGaussian(mean, cholesky)) >= least * (1 - 1e-9) - 1e-14
+
+
+@gaussians
+def test_float32_rate_keeps_its_precision_at_the_scales_of_training(name):
+    K = 64
+    outputs = np.random.default_rng(0).normal(size=ENCODINGS[name].size(K))
+    single, double = (
+        rate(from_outputs(name, outputs.astype(dtype), -5.0)) for dtype in (np.float32, np.float64)
+    )
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, double, rtol=1e-6)
+
+
+# Density
+
+
+@gaussians
+@few_dimensions
+def test_log_prob_is_scipys(name, K):
+    encoding = random_encoding(name, K, batch=(2,))
+    z = np.random.default_rng(1).normal(size=(4, 2, K))
+    expected = [
+        scipy.stats.multivariate_normal.logpdf(
+            z[:, i],
+            encoding.mean[i],
+            scipy.stats.Covariance.from_cholesky(np.asarray(factor(encoding)[i])),
+        )
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(log_prob(encoding, z), np.stack(expected, axis=1), rtol=1e-11)
+
+
+@few_dimensions
+def test_marginal_log_prob_is_scipys(K):
+    z = 3 * np.random.default_rng(0).normal(size=(5, 2, K))
+    expected = scipy.stats.norm.logpdf(z).sum(axis=-1)
+    np.testing.assert_allclose(StandardNormal().log_prob(z), expected, rtol=1e-12)
+
+
+# Samples
+
+
+@gaussians
+def test_samples_have_the_encodings_moments_and_are_independent_across_images(name):
+    encoding = random_encoding(name, 3, batch=(2,))
+    z = encoding.sample(jax.random.key(0), SAMPLES).reshape(SAMPLES, -1)
+    mean = encoding.mean.reshape(-1)
+    off = z - mean
+    assert_mean(z, mean)
+    covariance = scipy.linalg.block_diag(*(L @ L.T for L in factor(encoding)))
+    assert_mean(off[:, :, None] * off[:, None, :], covariance)
+
+
+def test_samples_differ_with_the_key_and_repeat_with_it():
+    encoding = random_encoding("diagonal", 3)
+    first, again, other = (encoding.sample(jax.random.key(seed), 2) for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert not (first == other).any()
+    assert not (first[0] == first[1]).any()
+
+
+@gaussians
+@pytest.mark.parametrize("K", [1, 3])
+def test_samples_are_reparameterised(name, K):
+    """The derivative of mean + L epsilon is I with respect to the mean, epsilon to a row of L."""
+    encoding = random_encoding(name, K)
+    key = jax.random.key(0)
+    z = encoding.sample(key, 1)[0]
+    epsilon = np.linalg.solve(factor(encoding), z - encoding.mean)
+    to_mean, to_scale = jax.jacobian(lambda e: e.sample(key, 1)[0])(encoding)
+    expected = np.eye(K)[:, :, None] * epsilon
+    if name == "diagonal":
+        expected = np.diagonal(expected, axis1=1, axis2=2)
+    else:
+        to_scale, expected = np.tril(to_scale), np.tril(expected)
+    np.testing.assert_allclose(to_mean, np.eye(K))
+    np.testing.assert_allclose(to_scale, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_every_output_of_the_encoder_moves_a_sample(name):
+    cls = ENCODINGS[name]
+    outputs = np.random.default_rng(0).normal(size=cls.size(3))
+
+    def sample(outputs):
+        encoding = cls(outputs) if cls is Point else cls.from_outputs(outputs, scale_shift=-5.0)
+        return encoding.sample(jax.random.key(0), 1)[0]
+
+    moved = np.abs(jax.jit(jax.jacobian(sample))(outputs)).max(axis=0)
+    assert (moved > 1e-4).all()
+
+
+def test_a_point_is_every_sample_of_itself():
+    mean = np.random.default_rng(0).normal(size=(2, 3))
+    z = Point(mean).sample(jax.random.key(0), 4)
+    np.testing.assert_array_equal(z, np.stack([mean] * 4))
+
+
+# Outputs of the encoder
+
+
+@pytest.mark.parametrize("shift", [-5.0, 0.0])
+@dimensions
+def test_diagonal_outputs_are_mean_then_rho(K, shift):
+    outputs = np.random.default_rng(K).normal(size=(2, DiagonalGaussian.size(K)))
+    encoding = from_outputs("diagonal", outputs, shift)
+    np.testing.assert_array_equal(encoding.mean, outputs[:, :K])
+    np.testing.assert_allclose(encoding.scale, np.log1p(np.exp(outputs[:, K:] + shift)))
+
+
+@pytest.mark.parametrize("shift", [-5.0, 0.0])
+@dimensions
+def test_full_covariance_outputs_are_mean_then_rho_then_lower_rows(K, shift):
+    """Appendix B: the mean, softplus on the diagonal, and the strictly lower triangle."""
+    outputs = np.random.default_rng(K).normal(size=(2, K * (K + 3) // 2))
+    encoding = from_outputs("full_covariance", outputs, shift)
+    for i in range(2):
+        left = iter(outputs[i])
+        mean = [next(left) for _ in range(K)]
+        cholesky = np.diag([np.log1p(np.exp(next(left) + shift)) for _ in range(K)])
+        for row in range(K):
+            for column in range(row):
+                cholesky[row, column] = next(left)
+        assert next(left, None) is None
+        np.testing.assert_array_equal(encoding.mean[i], mean)
+        np.testing.assert_allclose(encoding.cholesky[i], cholesky)
+
+
+@pytest.mark.parametrize("K", [*range(1, 20), 64, 256])
+@gaussians
+def test_size_is_what_from_outputs_reads(name, K):
+    cls = GAUSSIANS[name]
+    outputs = jax.ShapeDtypeStruct((cls.size(K),), jnp.float32)
+    encoding = jax.eval_shape(lambda o: cls.from_outputs(o, scale_shift=0.0), outputs)
+    assert encoding.mean.shape == (K,)
+    assert encoding[1].shape == ((K,) if name == "diagonal" else (K, K))
+    assert cls.size(K) == (2 * K if name == "diagonal" else K + K * (K + 1) // 2)
+
+
+@dimensions
+def test_extreme_outputs_still_make_a_valid_factor(K):
+    outputs = 30 * np.random.default_rng(K).normal(size=FullCovarianceGaussian.size(K))
+    cholesky = from_outputs("full_covariance", outputs, -5.0).cholesky
+    np.testing.assert_array_equal(cholesky, np.tril(cholesky))
+    assert (np.diagonal(cholesky) > 0).all()
+
+
+# The two Gaussians
+
+
+@few_dimensions
+def test_full_covariance_with_a_diagonal_factor_is_the_diagonal_encoding(K):
+    diagonal = random_encoding("diagonal", K, batch=(2,))
+    full = FullCovarianceGaussian(diagonal.mean, factor(diagonal))
+    z = diagonal.sample(jax.random.key(0), 3)
+    np.testing.assert_allclose(full.sample(jax.random.key(0), 3), z, rtol=1e-12)
+    np.testing.assert_allclose(log_prob(full, z), log_prob(diagonal, z), rtol=1e-12)
+    np.testing.assert_allclose(rate(full), rate(diagonal), rtol=1e-12)

@@ -1,0 +1,278 @@
+"""Objectives against the paper's formulas written by hand, quadrature and finite differences.
+
+In float64. What is compared with is `tiny`'s network and the formulas below, not vibx's.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vibx.config import ConfidencePenalty, Dropout, LabelSmoothing
+from vibx.model import HiddenLayers, dropout
+from vibx.objectives import OBJECTIVES, Hyperparameters, deterministic_logits
+from vibx.training.state import split
+
+KEY = jax.random.key(7)
+X = np.random.default_rng(0).uniform(-1, 1, (6, 784))
+Y = np.array([3, 0, 9, 9, 1, 4])
+
+DROPOUT = Dropout("dropout", rate=0.5)
+PENALTY = ConfidencePenalty("confidence_penalty", weight=1.0)
+SMOOTHING = LabelSmoothing("label_smoothing", epsilon=0.1)
+
+quickly = settings(deadline=None, derandomize=True, max_examples=30)
+bottlenecks = pytest.mark.parametrize("bottleneck", ["diagonal", "full_covariance"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def terms(cfg, weights, *, key=KEY, x=X, y=Y, **numbers):
+    """The configuration's objective in vibx."""
+    program, _ = split(cfg)
+    return OBJECTIVES[program.objective](
+        tiny.model(cfg, weights),
+        x,
+        y,
+        key=key,
+        numbers=Hyperparameters(learning_rate=0.0, **numbers),
+        train_samples=program.train_samples,
+    )
+
+
+def compiled_terms(cfg, weights):
+    """The same as a function of the objective's numbers, compiled once for all of them."""
+    return jax.jit(lambda **numbers: terms(cfg, weights, **numbers))
+
+
+def float64_weights(cfg):
+    return tiny.parameters(cfg, dtype=np.float64)
+
+
+def numpy_log_q(weights):
+    """log q(y|x) of the deterministic model, z = f(x)."""
+    return np.asarray(tiny.log_q(weights, tiny.encoder_outputs(weights, X)))
+
+
+def of_label(log_q):
+    return np.take_along_axis(log_q, Y[:, None], axis=-1)[..., 0]
+
+
+# Equation 17
+
+
+def gaussian_by_hand(outputs, K, bottleneck):
+    """Mean and covariance from the encoder's outputs: appendix B with shift 0."""
+    mean, scale, lower = np.split(np.asarray(outputs), [K, 2 * K], axis=-1)
+    factor = np.log1p(np.exp(scale))[..., None] * np.eye(K)
+    if bottleneck == "full_covariance":
+        factor[:, *np.tril_indices(K, k=-1)] = lower
+    return mean, factor @ factor.mT
+
+
+def kl_by_hand(mean, covariance):
+    """KL[N(mean, covariance), N(0, I)] in nats."""
+    _, log_determinant = np.linalg.slogdet(covariance)
+    trace = np.trace(covariance, axis1=-2, axis2=-1)
+    return (trace + (mean**2).sum(-1) - mean.shape[-1] - log_determinant) / 2
+
+
+@bottlenecks
+@pytest.mark.parametrize("train_samples", [1, 5])
+def test_vib_is_distortion_plus_beta_rate_in_nats(bottleneck, train_samples):
+    cfg = tiny.vib(bottleneck=bottleneck, train_samples=train_samples)
+    weights = float64_weights(cfg)
+    outputs = tiny.encoder_outputs(weights, X)
+    rate = kl_by_hand(*gaussian_by_hand(outputs, cfg.K, bottleneck))
+    z = tiny.model(cfg, weights).encoder(X).sample(KEY, train_samples)
+    distortion = np.mean([-of_label(np.asarray(tiny.log_q(weights, one))) for one in z], axis=0)
+    compiled = compiled_terms(cfg, weights)
+    for beta in (0.0, 1e-3, 1.0, 7.5):
+        found = compiled(beta=beta)
+        np.testing.assert_allclose(found.distortion, distortion, rtol=1e-12)
+        np.testing.assert_allclose(found.rate, rate, rtol=1e-12)
+        np.testing.assert_allclose(found.objective, distortion + beta * rate, rtol=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_single_sample_estimator_is_unbiased(beta):
+    """Its value and gradient against Gauss-Hermite quadrature of equation 17 (18 at beta = 0)."""
+    cfg = tiny.vib(K=1, encoder=tiny.mlp(4, activation="tanh"))
+    weights = float64_weights(cfg)
+    heads = {part: weights[part]["head"] for part in ("encoder", "decoder")}
+    nodes, node_weights = np.polynomial.hermite_e.hermegauss(80)
+
+    def with_heads(heads):
+        return {part: {**weights[part], "head": head} for part, head in heads.items()}
+
+    def exact(heads):
+        mean, rho = jnp.split(tiny.encoder_outputs(with_heads(heads), X, jnp.tanh), 2, axis=-1)
+        scale = jnp.log1p(jnp.exp(rho))
+        z = (mean + scale * nodes)[..., None]
+        log_q = tiny.log_q(with_heads(heads), z)[jnp.arange(len(Y)), :, Y]
+        distortion = -(log_q @ node_weights) / np.sqrt(2 * np.pi)
+        rate = (mean**2 + scale**2 - 1 - 2 * jnp.log(scale)).sum(-1) / 2
+        return (distortion + beta * rate).mean()
+
+    def estimate(heads, key):
+        return terms(cfg, with_heads(heads), key=key, beta=beta).objective.mean()
+
+    estimates = jax.jit(jax.vmap(jax.value_and_grad(estimate), in_axes=(None, 0)))
+    draws = jax.tree.leaves(estimates(heads, jax.random.split(KEY, 4000)))
+    expected = jax.tree.leaves(jax.jit(jax.value_and_grad(exact))(heads))
+    for drawn, value in zip(draws, expected, strict=True):
+        tiny.assert_mean(drawn, value)
+
+
+SMOOTH = {"encoder": tiny.mlp(5, 4, activation="tanh")}  # differences across a kink are no gradient
+DIFFERENTIATED = {
+    "vib": (tiny.vib(**SMOOTH), {"beta": 0.3}),
+    "vib, 3 samples": (tiny.vib(**SMOOTH, train_samples=3), {"beta": 0.3}),
+    "vib, full covariance": (tiny.vib(**SMOOTH, bottleneck="full_covariance"), {"beta": 0.3}),
+    "maximum_likelihood": (tiny.deterministic(**SMOOTH), {}),
+    "dropout": (tiny.deterministic(DROPOUT, **SMOOTH), {"dropout_rate": 0.3}),
+    "confidence_penalty": (tiny.deterministic(PENALTY, **SMOOTH), {"penalty_weight": 0.7}),
+    "label_smoothing": (tiny.deterministic(SMOOTHING, **SMOOTH), {"smoothing": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_gradient_at_fixed_noise_is_the_finite_difference(name):
+    """In a random direction of each array of weights."""
+    cfg, numbers = DIFFERENTIATED[name]
+    leaves, tree = jax.tree.flatten(float64_weights(cfg))
+    draw = np.random.default_rng(0)
+
+    @jax.jit
+    def loss(leaves):
+        return terms(cfg, jax.tree.unflatten(tree, leaves), **numbers).objective.mean()
+
+    gradients = jax.jit(jax.grad(loss))(leaves)
+    step = 1e-5
+    for i, leaf in enumerate(leaves):
+        direction = draw.normal(size=leaf.shape)
+        up, down = (
+            loss([*leaves[:i], leaf + sign * step * direction, *leaves[i + 1 :]])
+            for sign in (1, -1)
+        )
+        slope = np.vdot(gradients[i], direction)
+        assert abs(slope) > 1e-4
+        np.testing.assert_allclose((up - down) / (2 * step), slope, rtol=1e-5)
+
+
+# Table 1's regularisers
+
+
+@pytest.mark.parametrize("confidence", [1, 30])
+def test_maximum_likelihood_is_the_cross_entropy(confidence):
+    cfg = tiny.deterministic()
+    weights = float64_weights(cfg)
+    weights["decoder"] = jax.tree.map(lambda w: confidence * w, weights["decoder"])
+    found = terms(cfg, weights)
+    np.testing.assert_allclose(found.objective, -of_label(numpy_log_q(weights)), rtol=1e-10)
+    np.testing.assert_array_equal(found.distortion, found.objective)
+    np.testing.assert_array_equal(found.rate, 0)
+
+
+def test_confidence_penalty_is_equation_4():
+    cfg = tiny.deterministic(PENALTY)
+    weights = float64_weights(cfg)
+    compiled = compiled_terms(cfg, weights)
+    prediction = np.exp(numpy_log_q(weights))
+    truth = np.eye(10)[Y]
+
+    def cross_entropy(p, q):
+        return -(p * np.log(q)).sum(axis=1)
+
+    distortion = cross_entropy(truth, prediction)
+    entropy = cross_entropy(prediction, prediction)
+
+    @quickly
+    @given(weight=st.floats(0, 20))
+    def check(weight):
+        found = compiled(penalty_weight=weight)
+        expected = distortion - weight * entropy
+        np.testing.assert_allclose(found.objective, expected, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found.distortion, distortion, rtol=1e-12)
+
+    check()
+
+
+def test_label_smoothing_fills_the_zeros_and_renormalises():
+    cfg = tiny.deterministic(SMOOTHING)
+    weights = float64_weights(cfg)
+    compiled = compiled_terms(cfg, weights)
+    log_q = numpy_log_q(weights)
+
+    @quickly
+    @given(epsilon=st.floats(0, 2))
+    def check(epsilon):
+        found = compiled(smoothing=epsilon)
+        for n, label in enumerate(Y):
+            target = [1.0 if y == label else epsilon for y in range(10)]
+            expected = -np.dot(target, log_q[n]) / sum(target)
+            np.testing.assert_allclose(found.objective[n], expected, rtol=1e-12)
+        np.testing.assert_allclose(found.distortion, -of_label(log_q), rtol=1e-12)
+
+    check()
+
+
+@pytest.mark.parametrize("objective", [DROPOUT, PENALTY, SMOOTHING], ids=lambda o: o.name)
+def test_a_regulariser_of_strength_zero_is_maximum_likelihood(objective):
+    cfg = tiny.deterministic(objective)
+    weights = float64_weights(cfg)
+    expected = terms(tiny.deterministic(), weights).objective
+    found = compiled_terms(cfg, weights)(dropout_rate=0.0, penalty_weight=0.0, smoothing=0.0)
+    np.testing.assert_allclose(found.objective, expected, rtol=1e-12)
+
+
+# Dropout
+
+
+def test_dropout_preserves_the_expected_value():
+    compiled = jax.jit(lambda seed, rate: dropout(jnp.ones(20_000), jax.random.key(seed), rate))
+
+    @quickly
+    @given(rate=st.floats(0.01, 0.99), seed=st.integers(0, 2**31))
+    def check(rate, seed):
+        units = np.asarray(compiled(seed, rate))
+        kept = units != 0
+        np.testing.assert_allclose(units[kept], 1 / (1 - rate), rtol=1e-12)
+        tiny.assert_mean(units, 1, sigmas=5)
+
+    check()
+
+
+def test_hidden_layers_drop_their_units_independently():
+    """With identity layers, a unit survives both with probability (1 - rate)^2, times its gain."""
+    width, rate = 784, 0.4
+    layers = HiddenLayers(width, tiny.mlp(width, width), rngs=nnx.Rngs(0))
+    for layer in layers.layers:
+        layer.kernel[...] = jnp.eye(width, dtype=jnp.float32)
+    units = layers(jnp.ones((30, width)), dropout_key=KEY, dropout_rate=rate).reshape(-1)
+    np.testing.assert_allclose(units[units != 0], 1 / (1 - rate) ** 2)
+    tiny.assert_mean(units, 1)
+
+
+def test_dropout_of_the_encoder_preserves_the_expected_logits():
+    """Which are linear in the last hidden layer."""
+    cfg = tiny.deterministic(DROPOUT, encoder=tiny.mlp(16))
+    weights = float64_weights(cfg)
+    model = tiny.model(cfg, weights)
+
+    @jax.jit
+    @jax.vmap
+    def logits(key):
+        return deterministic_logits(model, X, dropout_key=key, dropout_rate=0.5)
+
+    z = tiny.encoder_outputs(weights, X)
+    expected = tiny.affine(weights["decoder"]["head"], z)
+    tiny.assert_mean(logits(jax.random.split(KEY, 4000)), expected)
