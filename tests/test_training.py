@@ -102,7 +102,8 @@ STEPS = 20
 def by_hand(weights, x, y, *, b1, b2, learning_rate, average_decay=None):
     """Weights after each step of Adam, and their zero-debiased averages, in float64.
 
-    `learning_rate` is a function of the step, from 0.
+    Adam as at the end of section 2 of Kingma and Ba, which is TensorFlow's, and so the author's
+    notebook's. `learning_rate` is a function of the step, from 0.
     """
 
     @jax.jit
@@ -120,8 +121,8 @@ def by_hand(weights, x, y, *, b1, b2, learning_rate, average_decay=None):
         for i in range(len(leaves)):
             m[i] = b1 * m[i] + (1 - b1) * g[i]
             v[i] = b2 * v[i] + (1 - b2) * g[i] ** 2
-            m_hat, v_hat = m[i] / (1 - b1**t), v[i] / (1 - b2**t)
-            leaves[i] = leaves[i] - learning_rate(t - 1) * m_hat / (np.sqrt(v_hat) + 1e-8)
+            rate = learning_rate(t - 1) * np.sqrt(1 - b2**t) / (1 - b1**t)
+            leaves[i] = leaves[i] - rate * m[i] / (np.sqrt(v[i]) + 1e-8)
             if average_decay is not None:
                 a[i] = average_decay * a[i] + (1 - average_decay) * leaves[i]
         evaluated = leaves if average_decay is None else [w / (1 - average_decay**t) for w in a]
@@ -155,7 +156,7 @@ def test_optimizer_is_its_recipe(name):
         state, _ = train(cfg, epochs=1, state=state)
         found = jax.device_get(evaluated_parameters(program, state))
         assert_close(state.parameters, weights, rtol=1e-6, atol=2e-6)
-        assert_close(found, evaluated, rtol=2e-5, atol=2e-6)
+        assert_close(found, evaluated, rtol=3e-5, atol=2e-6)  # 1 - 0.999 has 5 digits in float32
 
 
 def fractions(cfg, steps):
@@ -201,7 +202,7 @@ def test_a_run_at_learning_rate_zero_and_its_average_stay_where_they_start():
 
 
 def test_a_resumed_run_is_the_uninterrupted_one():
-    cfg = tiny.vib(optimizer=fast(), train_samples=2)
+    cfg = tiny.vib(optimizer=fast())
     straight, measured = train(cfg, epochs=4)
     halfway, measured_first = train(cfg, epochs=2)
     resumed, measured_second = train(cfg, epochs=2, state=halfway)

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ USAGE = "usage: vibx <command> [key=value ...]\n\n{commands}\n\nvibx <command> -
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the `vibx` program."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = [quoted(arg) for arg in (sys.argv[1:] if argv is None else argv)]
     if not args or args[0] in ("-h", "--help"):
         commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
         print(USAGE.format(commands=commands), end="")
@@ -61,11 +62,17 @@ def run(command: str, args: list[str]) -> None:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         cause = user_error(error)
         if cause is None:
-            fail(program, str(error), code=2)
+            fail(program, plain(str(error)), code=2)
         fail(program, str(cause), code=cause.exit_code)
     except OSError as error:
         disk = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
         fail(program, str(error), code=1 if disk else 2)
+
+
+def quoted(arg: str) -> str:
+    """`runs=beta=1e-3,seed=0` with the quotes that Hydra wants around such a value."""
+    key, _, value = arg.partition("=")
+    return f'runs="{value}"' if key == "runs" and value[:1] not in ("'", '"') else arg
 
 
 def config_directory() -> Path:
@@ -80,6 +87,14 @@ def user_error(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def plain(message: str) -> str:
+    """Hydra's message without what is of no use here: search paths and advice to append keys."""
+    unknown = re.match(r"Could not override '(.+?)'", message)
+    if unknown:
+        return f"no such key: {unknown[1]}; vibx train --help lists them"
+    return message.split("Config search path:")[0].replace("In 'train': ", "")
 
 
 def fail(program: str, message: str, *, code: int) -> NoReturn:

@@ -4,9 +4,11 @@ The only place that reads OmegaConf nodes: everything behind it sees frozen data
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +43,7 @@ class Data:
     def __post_init__(self) -> None:
         require(
             0 <= self.validation < TRAIN_IMAGES,
-            "data.validation",
+            "validation",
             self.validation,
             f"between 0 and {TRAIN_IMAGES - 1}",
         )
@@ -53,7 +55,7 @@ class Data:
             value = getattr(self, key)
             require(
                 value is None or 1 <= value <= most,
-                f"data.{key}",
+                f"{key}",
                 value,
                 f"between 1 and {most}, or null for all",
             )
@@ -74,7 +76,7 @@ class MLP:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        require(all(w >= 1 for w in self.widths), "widths", list(self.widths), "all at least 1")
+        require(all(w >= 1 for w in self.widths), "widths", list(self.widths), "each at least 1")
         allowed = ("relu", "tanh", "gelu", "silu")
         require(self.activation in allowed, "activation", self.activation, one_of(allowed))
 
@@ -94,9 +96,7 @@ class GaussianBottleneck:
     scale_shift: float = -5.0
 
     def __post_init__(self) -> None:
-        require(
-            math.isfinite(self.scale_shift), "bottleneck.scale_shift", self.scale_shift, "finite"
-        )
+        require(math.isfinite(self.scale_shift), "scale_shift", self.scale_shift, "finite")
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,7 @@ class VIBObjective:
     train_samples: int = 1
 
     def __post_init__(self) -> None:
-        require(
-            self.train_samples >= 1, "objective.train_samples", self.train_samples, "at least 1"
-        )
+        require(self.train_samples >= 1, "train_samples", self.train_samples, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ class Dropout:
     rate: float
 
     def __post_init__(self) -> None:
-        require(0 <= self.rate < 1, "objective.rate", self.rate, "in [0, 1)")
+        require(0 <= self.rate < 1, "rate", self.rate, "in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ class ConfidencePenalty:
     weight: float
 
     def __post_init__(self) -> None:
-        require(0 <= self.weight < math.inf, "objective.weight", self.weight, "finite and >= 0")
+        require(0 <= self.weight < math.inf, "weight", self.weight, "finite and >= 0")
 
 
 @dataclass(frozen=True)
@@ -163,48 +161,40 @@ class LabelSmoothing:
     epsilon: float
 
     def __post_init__(self) -> None:
-        require(0 <= self.epsilon < math.inf, "objective.epsilon", self.epsilon, "finite and >= 0")
+        require(0 <= self.epsilon < math.inf, "epsilon", self.epsilon, "finite and >= 0")
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Adam with a learning-rate schedule and, unless null, an average of the weights."""
+    """Adam with a learning-rate schedule and, unless null, an average of the weights.
+
+    The schedule `staircase` multiplies the rate by `decay_rate` every `decay_epochs`; `cosine`
+    takes it to zero over all epochs.
+    """
 
     name: str
     learning_rate: float
     b1: float
     b2: float
     schedule: str
-    decay_rate: float | None = None
-    decay_epochs: int | None = None
+    decay_rate: float = 1.0
+    decay_epochs: int = 1
     average_decay: float | None = None
 
     def __post_init__(self) -> None:
         for key in ("b1", "b2", "average_decay"):
             value = getattr(self, key)
-            require(value is None or 0 <= value < 1, f"optimizer.{key}", value, "in [0, 1)")
+            require(value is None or 0 <= value < 1, f"{key}", value, "in [0, 1)")
         require(
             0 < self.learning_rate < math.inf,
-            "optimizer.learning_rate",
+            "learning_rate",
             self.learning_rate,
             "finite and > 0",
         )
         schedules = ("constant", "staircase", "cosine")
-        require(self.schedule in schedules, "optimizer.schedule", self.schedule, one_of(schedules))
-        if self.schedule == "staircase":
-            rate, every = self.decay_rate, self.decay_epochs
-            require(
-                rate is not None and 0 < rate <= 1,
-                "optimizer.decay_rate",
-                rate,
-                "in (0, 1] for schedule=staircase",
-            )
-            require(
-                every is not None and every >= 1,
-                "optimizer.decay_epochs",
-                every,
-                "at least 1 for schedule=staircase",
-            )
+        require(self.schedule in schedules, "schedule", self.schedule, one_of(schedules))
+        require(0 < self.decay_rate <= 1, "decay_rate", self.decay_rate, "in (0, 1]")
+        require(self.decay_epochs >= 1, "decay_epochs", self.decay_epochs, "at least 1")
 
 
 Bottleneck = GaussianBottleneck | DeterministicBottleneck
@@ -285,6 +275,9 @@ class Config(Scalars):
             self.batch_size,
             f"at most the {self.data.train_size} training images",
         )
+        if isinstance(self.objective, VIBObjective):
+            require(self.beta is not None, "beta", "null", "a number for objective=vib")
+            require(self.marginal is not None, "marginal", "null", "given for objective=vib")
         stochastic = isinstance(self.bottleneck, GaussianBottleneck)
         if stochastic != isinstance(self.objective, VIBObjective):
             remedy = (
@@ -325,24 +318,28 @@ def parse(cfg: DictConfig) -> tuple[Config, Execution]:
       ConfigError: unknown key, wrong type, value out of range, or a senseless combination.
     """
     known = {"hydra", *GROUPS, *field_names(Scalars), *field_names(Execution)}
-    for key in cfg:
-        require(key in known, str(key), cfg[key], "left out: no such key")
+    for key in map(str, cfg):
+        if key not in known:
+            raise ConfigError(f"no such key: {key}{suggestion(key, known)}")
     return parse_config(cfg), typed(Execution, cfg)
 
 
 def parse_config(cfg: DictConfig | dict[str, Any]) -> Config:
     """The part of `parse` that decides the result; also reads a record's `config` back."""
     cfg = OmegaConf.create(cfg)
-    groups = {}
+    groups: dict[str, Any] = {}
     for group, choices in GROUPS.items():
         node = cfg[group]
-        if node is None:
+        if node is None and group == "marginal":
             groups[group] = None
             continue
+        require(isinstance(node, DictConfig), group, node, f"a choice: {one_of(tuple(choices))}")
         name = node.get("name")
         require(name in choices, group, name, one_of(tuple(choices)))
-        unknown = set(node) - set(field_names(choices[name]))
-        require(not unknown, f"{group}.{''.join(sorted(unknown)[:1])}", "...", "left out")
+        fields = field_names(choices[name])
+        for key in map(str, node):
+            if key not in fields:
+                raise ConfigError(f"no such key: {group}.{key}{suggestion(key, fields)}")
         groups[group] = typed(choices[name], node, prefix=f"{group}.")
     scalars = dataclasses.asdict(typed(Scalars, cfg))
     if not isinstance(groups["objective"], VIBObjective):
@@ -358,11 +355,19 @@ def typed(schema: type, node: DictConfig, prefix: str = "") -> Any:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{prefix}{error.full_key}: {str(error).splitlines()[0]}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error}") from error
 
 
 def field_names(schema: type) -> list[str]:
     """Names of a dataclass's fields."""
     return [field.name for field in dataclasses.fields(schema)]
+
+
+def suggestion(key: str, known: Iterable[str]) -> str:
+    """A hint at the key that was probably meant."""
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def one_of(names: tuple[str, ...]) -> str:

@@ -1,9 +1,11 @@
 """What the commands show: progress, a run's summary, tables of runs."""
 
+import logging
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -16,9 +18,22 @@ PIPE_WIDTH = 160  # columns where there is no terminal to ask
 def console(*, stderr: bool = False) -> Console:
     """A console on the terminal, or a wide plain one in a pipe."""
     screen = Console(stderr=stderr, highlight=False)
-    return (
-        screen if screen.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
-    )
+    if not screen.is_terminal:
+        screen.width = PIPE_WIDTH
+    return screen
+
+
+RESULTS = console()
+MESSAGES = console(stderr=True)
+
+
+def show_warnings() -> None:
+    """Send the package's warnings to the terminal, beside a progress bar if there is one."""
+    handler = RichHandler(logging.WARNING, MESSAGES, show_time=False, show_path=False)
+    logger = logging.getLogger("vibx")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
 
 
 class EpochDisplay:
@@ -26,7 +41,6 @@ class EpochDisplay:
 
     def __init__(self, run_id: str, *, epochs: int):
         self.epochs = epochs
-        self.console = console(stderr=True)
         self.latest_error = ""
         self.progress = Progress(
             TextColumn(run_id),
@@ -34,8 +48,8 @@ class EpochDisplay:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[measured]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            console=MESSAGES,
+            disable=not MESSAGES.is_terminal,
         )
         self.task = self.progress.add_task(run_id, total=epochs, measured="compiling")
 
@@ -59,9 +73,9 @@ class EpochDisplay:
         rate = "" if row["rate_bits"] is None else f", rate {row['rate_bits']:.1f} bits"
         measured = f"distortion {row['distortion_bits']:.4f} bits{rate}{self.latest_error}"
         self.progress.update(self.task, completed=row["epoch"], measured=measured)
-        if not self.console.is_terminal and (errors or row["epoch"] == 1):
+        if not MESSAGES.is_terminal and (errors or row["epoch"] == 1):
             seconds = f"{row['seconds']:.2f} s"
-            self.console.print(f"epoch {row['epoch']}/{self.epochs}: {measured}, {seconds}")
+            MESSAGES.print(f"epoch {row['epoch']}/{self.epochs}: {measured}, {seconds}")
 
 
 def percent(value: float) -> str:
@@ -78,16 +92,16 @@ QUANTITIES = (
     ("error_mc", "error, average of {mc_samples} samples", percent),
     ("error_1", "error, 1 sample", percent),
     ("error_mean", "error, mean of z", percent),
-    ("distortion_bits", "distortion [bits]", in_bits),
-    ("rate_bits", "rate [bits]", in_bits),
-    ("izy_lower_bits", "I(Z,Y) at least [bits]", in_bits),
-    ("izx_upper_bits", "I(Z,X) at most [bits]", in_bits),
-    ("nll_mc_bits", "-log2 of the average q(y|z) [bits]", in_bits),
+    ("distortion_bits", "distortion, bits", in_bits),
+    ("rate_bits", "rate, bits", in_bits),
+    ("izy_lower_bits", "I(Z,Y) at least, bits", in_bits),
+    ("izx_upper_bits", "I(Z,X) at most, bits", in_bits),
+    ("nll_mc_bits", "-log2 of the average q(y|z), bits", in_bits),
 )
 
 
 def run_summary(record: Record) -> Table:
-    """A finished run's quantities on its two sets of images, and the paper's error if it has one."""
+    """A finished run's quantities on its two sets of images, with the paper's error."""
     name = held_out_name(record)
     published = paper.published_error(record["config"]) if name == "test" else None
     table = Table(title=record["run_id"], title_justify="left")
@@ -106,7 +120,7 @@ def run_summary(record: Record) -> Table:
 def run_table(records: list[Record], problems: dict[str, str] | None = None) -> Table:
     """A row per finished run; runs with a problem follow, with what it was."""
     table = Table()
-    for header in ("run", "images", "error_mc", "error_1", "rate [bits]", "I(Z,Y) [bits]"):
+    for header in ("run", "images", "error_mc", "error_1", "rate, bits", "I(Z,Y), bits"):
         table.add_column(header, justify="left" if header in ("run", "images") else "right")
     for record in records:
         name = held_out_name(record)

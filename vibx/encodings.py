@@ -96,21 +96,21 @@ class FullCovarianceGaussian(NamedTuple):
         return jnp.diagonal(self.cholesky, axis1=-2, axis2=-1)
 
 
+Gaussian = DiagonalGaussian | FullCovarianceGaussian
+GAUSSIANS: dict[str, type[Gaussian]] = {
+    "diagonal": DiagonalGaussian,
+    "full_covariance": FullCovarianceGaussian,
+}
+
+
 class Point(NamedTuple):
     """The explicitly deterministic model: z = mean, no Gaussian layer (section 4)."""
 
     mean: Float[Array, "*batch K"]
-
-    @staticmethod
-    def size(K: int) -> int:
-        """Number of linear outputs that parameterise one encoding."""
-        return K
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
         """Z itself, n times."""
         return jnp.broadcast_to(self.mean, (n, *self.mean.shape))
 
 
-Encoding = DiagonalGaussian | FullCovarianceGaussian | Point
-GAUSSIANS = {"diagonal": DiagonalGaussian, "full_covariance": FullCovarianceGaussian}
-ENCODINGS: dict[str, type[Encoding]] = {**GAUSSIANS, "deterministic": Point}
+Encoding = Gaussian | Point

@@ -2,11 +2,12 @@
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
@@ -67,28 +68,33 @@ def predict_all(
     def one(image: tuple[Int[Array, ""], Images]) -> Predictions:
         row, (pixels, label) = image
         key_of_row = jax.random.fold_in(key, row)
-        return predict(model, scale(pixels), label, key_of_row, mc_samples=mc_samples)
+        return predict(model, scale(pixels), jnp.asarray(label), key_of_row, mc_samples=mc_samples)
 
     rows = jnp.arange(images.labels.shape[0])
     return jax.lax.map(one, (rows, images), batch_size=BATCH)
 
 
 def summarise(
-    predictions: Predictions, labels: np.ndarray, *, mc_samples: int
-) -> dict[str, float | int | None]:
+    predictions: Predictions, labels: npt.ArrayLike, *, mc_samples: int
+) -> dict[str, Any]:
     """The section of metrics.json for one set of images; errors are fractions."""
-    means = Predictions(*(None if p is None else np.asarray(p, np.float64) for p in predictions))
-    distortion = float(means.distortion.mean())
-    rate = None if means.rate is None else float(means.rate.mean())
+    labels = np.asarray(labels)
+    distortion = mean(predictions.distortion)
+    rate = None if predictions.rate is None else mean(predictions.rate)
     return {
         "n": len(labels),
-        "error_1": float((means.class_1 != labels).mean()),
-        "error_mc": float((means.class_mc != labels).mean()),
-        "mc_samples": mc_samples if rate is not None else 1,
-        "error_mean": float((means.class_mean != labels).mean()),
+        "error_1": mean(predictions.class_1 != labels),
+        "error_mc": mean(predictions.class_mc != labels),
+        "mc_samples": 1 if rate is None else mc_samples,
+        "error_mean": mean(predictions.class_mean != labels),
         "distortion_bits": bits(distortion),
         "rate_bits": None if rate is None else bits(rate),
         "izy_lower_bits": bits(izy_lower(labels, distortion)),
         "izx_upper_bits": None if rate is None else bits(izx_upper(rate)),
-        "nll_mc_bits": bits(-float(means.log_probability_mc.mean())),
+        "nll_mc_bits": bits(-mean(predictions.log_probability_mc)),
     }
+
+
+def mean(values: npt.ArrayLike) -> float:
+    """Mean over images, in float64."""
+    return float(np.asarray(values, np.float64).mean())

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vibx.encodings import LOG_2PI, DiagonalGaussian, FullCovarianceGaussian
+from vibx.encodings import LOG_2PI, Gaussian
 
 
 class StandardNormal:
@@ -13,6 +13,6 @@ class StandardNormal:
         """Log r(z) in nats."""
         return -jnp.sum(z**2 + LOG_2PI, axis=-1) / 2
 
-    def rate(self, encoding: DiagonalGaussian | FullCovarianceGaussian) -> Float[Array, "*batch"]:
+    def rate(self, encoding: Gaussian) -> Float[Array, "*batch"]:
         """KL[p(z|x), r(z)] in nats, analytic: the second term of equation 17."""
         return encoding.kl_to_standard_normal()

@@ -1,5 +1,6 @@
 """The networks of section 4: encoder p(z|x), decoder q(y|z), and the two with r(z) as a VIB."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from vibx import config
-from vibx.encodings import ENCODINGS, GAUSSIANS, Encoding, Point
+from vibx.encodings import GAUSSIANS, Encoding, Point
 from vibx.marginals import StandardNormal
 
 PIXELS = 784
@@ -42,7 +43,7 @@ class HiddenLayers(nnx.Module):
     def __init__(self, inputs: int, mlp: config.MLP, *, rngs: nnx.Rngs):
         sizes = (inputs, *mlp.widths)
         self.layers = nnx.List(
-            [linear(a, b, rngs) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+            [linear(inputs, outputs, rngs) for inputs, outputs in itertools.pairwise(sizes)]
         )
         self.activation = ACTIVATIONS[mlp.activation]
         self.outputs = sizes[-1]
@@ -54,6 +55,7 @@ class HiddenLayers(nnx.Module):
         dropout_key: Key[Array, ""] | None = None,
         dropout_rate: Float[Array, ""] | float = 0.0,
     ) -> Float[Array, "*batch outputs"]:
+        """The last layer's activations, with dropout after each layer if a key is given."""
         for i, layer in enumerate(self.layers):
             x = self.activation(layer(x))
             if dropout_key is not None:
@@ -67,15 +69,17 @@ class Encoder(nnx.Module):
     def __init__(self, mlp: config.MLP, bottleneck: config.Bottleneck, K: int, *, rngs: nnx.Rngs):
         self.bottleneck = bottleneck
         self.hidden = HiddenLayers(PIXELS, mlp, rngs=rngs)
-        self.head = linear(self.hidden.outputs, ENCODINGS[bottleneck.name].size(K), rngs)
+        stochastic = isinstance(bottleneck, config.GaussianBottleneck)
+        outputs = GAUSSIANS[bottleneck.name].size(K) if stochastic else K
+        self.head = linear(self.hidden.outputs, outputs, rngs)
 
     def __call__(self, x: Float[Array, "*batch 784"], **dropout: Any) -> Encoding:
+        """The encoding of each image; `dropout` goes to the hidden layers."""
         outputs = self.head(self.hidden(x, **dropout))
-        match self.bottleneck:
-            case config.GaussianBottleneck(name=name, scale_shift=shift):
-                return GAUSSIANS[name].from_outputs(outputs, scale_shift=shift)
-            case _:
-                return Point(outputs)
+        if isinstance(self.bottleneck, config.GaussianBottleneck):
+            gaussian = GAUSSIANS[self.bottleneck.name]
+            return gaussian.from_outputs(outputs, scale_shift=self.bottleneck.scale_shift)
+        return Point(outputs)
 
 
 class Decoder(nnx.Module):
@@ -87,6 +91,7 @@ class Decoder(nnx.Module):
         self.head = linear(self.hidden.outputs if self.hidden else K, CLASSES, rngs)
 
     def __call__(self, z: Float[Array, "*batch K"]) -> Float[Array, "*batch 10"]:
+        """Logits over the classes."""
         return self.head(self.hidden(z) if self.hidden else z)
 
 

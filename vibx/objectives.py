@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from vibx.encodings import Point
 from vibx.model import CLASSES, VIB
 
 
@@ -54,6 +55,7 @@ def vib(
     The expectation is a mean over `train_samples` reparameterised samples.
     """
     encoding = model.encoder(x)
+    assert not isinstance(encoding, Point)  # Config refuses it
     z = encoding.sample(key, train_samples)
     distortion = cross_entropy(model.decoder(z), y).mean(axis=0)
     rate = model.marginal.rate(encoding)

@@ -18,6 +18,7 @@ from typing import Any
 
 import filelock
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import yaml
 
@@ -59,10 +60,11 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+def write_arrays(path: Path, **arrays: npt.ArrayLike) -> None:
     """Write a compressed .npz, whole."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    plain = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez_compressed(buffer, **plain)  # type: ignore[arg-type]  # allow_pickle is not in it
     write_whole(path, buffer.getvalue())
 
 
@@ -88,7 +90,8 @@ def read_history(directory: Path, *, until_epoch: int) -> list[dict[str, Any]]:
         return []
     history = pd.read_csv(path)
     kept = history[history["epoch"] <= until_epoch].astype(object)
-    return kept.where(kept.notna(), None).to_dict("records")
+    rows = kept.where(kept.notna(), None).to_dict("records")
+    return [{str(column): value for column, value in row.items()} for row in rows]
 
 
 def unfinished(root: Path) -> dict[str, str]:
@@ -215,12 +218,14 @@ def _same(value: Any, text: str) -> bool:
 
 def _git_commit() -> str | None:
     """The checkout's commit, with `+` when the package differs from it; None outside one."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
     try:
-        run = {"capture_output": True, "text": True, "check": True}
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], **run).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "."], **run).stdout.strip()
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", ".")
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("+" if changed else "")
+
+
+def _git(*args: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *args]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from vibx import runs
 from vibx.config import require
-from vibx.display import console, run_table
+from vibx.display import RESULTS, run_table
 
 
 def main(cfg: DictConfig) -> None:
@@ -25,4 +25,4 @@ def main(cfg: DictConfig) -> None:
         sections = evaluate(record["config"], root / record["run_id"], mc_samples=samples)
         runs.write_json(root / record["run_id"] / f"evaluation-mc{samples}.json", sections)
         evaluated.append(record | sections)
-    console().print(run_table(evaluated))
+    RESULTS.print(run_table(evaluated))

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vibx import runs
-from vibx.display import console, run_table
+from vibx.display import RESULTS, run_table
 
 
 def main(cfg: DictConfig) -> None:
@@ -13,5 +13,5 @@ def main(cfg: DictConfig) -> None:
     root = Path(cfg.root)
     records = runs.matching(runs.read_records(root), cfg.runs)
     unfinished = {} if cfg.runs else runs.unfinished(root)
-    console().print(run_table(records, unfinished))
-    console().print(f"{len(records)} finished, {len(unfinished)} unfinished in {root}")
+    RESULTS.print(run_table(records, unfinished))
+    RESULTS.print(f"{len(records)} finished, {len(unfinished)} unfinished in {root}")

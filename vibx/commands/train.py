@@ -11,13 +11,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vibx import config, runs
-from vibx.display import EpochDisplay, console, run_summary, run_table
+from vibx.display import RESULTS, EpochDisplay, run_summary, run_table, show_warnings
 from vibx.errors import Interrupted, UserError
 
 logger = logging.getLogger("vibx")
 
 # What became of the runs that this process was asked for, in order: the table of a sweep.
-finished: list[runs.Record] = []
+finished: dict[str, runs.Record] = {}
 problems: dict[str, str] = {}
 
 
@@ -31,6 +31,7 @@ OmegaConf.register_new_resolver("run_id", run_id, replace=True)
 
 def main(cfg: DictConfig) -> None:
     """Train the run of a composed configuration, unless it is finished."""
+    show_warnings()
     run, execution = config.parse(cfg)
     directory = Path(execution.root) / run.run_id
     try:
@@ -38,34 +39,33 @@ def main(cfg: DictConfig) -> None:
             if execution.force:
                 clear(directory)
             if runs.is_finished(directory):
-                console().print(f"{run.run_id} is finished; force=true trains it again")
+                RESULTS.print(f"{run.run_id} is finished; force=true trains it again")
                 record = runs.read_record(directory)
             else:
                 record = train(run, execution, directory)
     except runs.LockedError as locked:
-        console().print(str(locked))
+        RESULTS.print(str(locked))
         problems[run.run_id] = "in another process"
     except UserError as error:
         problems[run.run_id] = str(error)
         raise
     else:
-        finished.append(record)
+        finished[run.run_id] = record
         if HydraConfig.get().mode == RunMode.RUN:
-            console().print(run_summary(record))
-            console().print(f"{directory}/ has the record, the history and the predictions")
+            RESULTS.print(run_summary(record))
+            RESULTS.print(f"{directory}/ has the record, the history and the predictions")
 
 
 def conclude() -> None:
     """Print the table of a sweep."""
     if len(finished) + len(problems) > 1:
-        console().print(run_table(finished, problems))
+        RESULTS.print(run_table(list(finished.values()), problems))
 
 
 def train(run: config.Config, execution: config.Execution, directory: Path) -> runs.Record:
     """Train a run under a progress display."""
     from vibx.training.run import run as train_run  # jax is imported here, after all checks
 
-    logger.info("training %s", run.run_id)
     try:
         with EpochDisplay(run.run_id, epochs=run.epochs) as display:
             return train_run(

@@ -1,0 +1,1 @@
+"""Training: state, step, epochs, checkpoints and the run as a whole."""

@@ -41,7 +41,7 @@ def train(cfg: Config, images: Images, checkpoints: Checkpoints) -> Iterator[Epo
     """
     program, numbers = split(cfg)
     key = jax.random.key(cfg.seed)
-    run_epoch = compiled_epoch(program)
+    run_epoch = compiled_epoch(program, len(images.labels))
     first = checkpoints.epoch or 0
     state = checkpoints.restore(program) if first else compiled_initial_state(program)(key)
     for number in range(first + 1, cfg.epochs + 1):

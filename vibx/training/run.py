@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from flax import nnx
 
 from vibx import config, runs
 from vibx.config import Config
@@ -61,7 +61,9 @@ def run(
     data = dataset(cfg.data)
     runs.write_config(directory, cfg.to_dict())
     with Checkpoints(directory / runs.CHECKPOINTS) as checkpoints, stop_requests() as requested:
-        history = runs.read_history(directory, until_epoch=checkpoints.epoch or 0)
+        first = (checkpoints.epoch or 0) + 1
+        logger.info("epochs %d to %d of %s", first, cfg.epochs, cfg.run_id)
+        history = runs.read_history(directory, until_epoch=first - 1)
         for epoch in train(cfg, data.train, checkpoints):
             row = history_row(cfg, epoch)
             last = epoch.number == cfg.epochs
@@ -79,6 +81,7 @@ def run(
     sections = results(cfg, state, data, directory)
     record = make_record(cfg, sections, history, start=start)
     runs.write_json(directory / runs.METRICS, record)
+    logger.info("finished")
     return record
 
 
@@ -94,7 +97,7 @@ def evaluate(
         name: summarise(
             predict_images(cfg, state, images), images.labels, mc_samples=cfg.mc_samples
         )
-        for name, images in ((("train", data.train)), (data.held_out_name, data.held_out))
+        for name, images in (("train", data.train), (data.held_out_name, data.held_out))
     }
 
 
@@ -156,7 +159,7 @@ def results(
         sections[name] = summarise(predictions, images.labels, mc_samples=cfg.mc_samples)
     runs.write_arrays(
         directory / runs.PREDICTIONS,
-        labels=np.asarray(data.held_out.labels),
+        labels=data.held_out.labels,
         class_1=predictions.class_1,
         class_mc=predictions.class_mc,
         log_probability_mc=predictions.log_probability_mc,
@@ -166,7 +169,7 @@ def results(
     return sections
 
 
-def embedding(cfg: Config, state: TrainState, images: Images) -> dict[str, np.ndarray]:
+def embedding(cfg: Config, state: TrainState, images: Images) -> dict[str, Any]:
     """What Figure 2 draws: encodings of the first images, and the decoder's weights."""
     program, _ = split(cfg)
     model = model_with(program, evaluated_parameters(program, state))
@@ -178,14 +181,14 @@ def embedding(cfg: Config, state: TrainState, images: Images) -> dict[str, np.nd
             cholesky = scales[..., None] * jnp.eye(cfg.K)
         case Point(mean):
             cholesky = jnp.zeros((*mean.shape, cfg.K))
-    arrays = {
+    head = nnx.to_pure_dict(nnx.state(model.decoder.head))
+    return {
         "labels": images.labels[:EMBEDDED_IMAGES],
         "means": encoding.mean,
         "cholesky": cholesky,
-        "decoder_kernel": model.decoder.head.kernel[...],
-        "decoder_bias": model.decoder.head.bias[...],
+        "decoder_kernel": head["kernel"],
+        "decoder_bias": head["bias"],
     }
-    return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 def make_record(
@@ -220,15 +223,14 @@ def utc_now() -> str:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a request to stop; the second one acts at once."""
     received: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.getsignal(number) for number in signals}
+    previous = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def request(number: int, _: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
         logger.warning("stopping at the end of this epoch (again: at once, losing the epoch)")
 
-    for number in signals:
+    for number in previous:
         signal.signal(number, request)
     try:
         yield lambda: bool(received)

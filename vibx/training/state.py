@@ -35,8 +35,8 @@ class Program:
     b1: float
     b2: float
     schedule: str
-    decay_rate: float | None
-    decay_epochs: int | None
+    decay_rate: float
+    decay_epochs: int
     average_decay: float | None
 
     def schedule_fraction(self, step: Int[Array, ""]) -> Array:
@@ -119,7 +119,7 @@ def initial_state(program: Program, key: Key[Array, ""]) -> TrainState:
 
 def evaluated_parameters(program: Program, state: TrainState) -> Parameters:
     """The weights that stand for the run: the zero-debiased average, or the last ones."""
-    if state.average is None:
+    if program.average_decay is None:
         return state.parameters
     debias = 1 - program.average_decay ** state.step.astype(jnp.float32)
     return jax.tree.map(lambda average: average / debias, state.average)

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int, Key
 
 from vibx.data import Images, epoch_order, scale
+from vibx.model import PIXELS
 from vibx.objectives import OBJECTIVES, Hyperparameters, Terms
 from vibx.streams import Stream, stream
 from vibx.training.adam import scale_by_adam
@@ -50,11 +52,9 @@ def train_step(
     direction, moments = adam.update(gradients, state.adam)
     learning_rate = numbers.learning_rate * program.schedule_fraction(state.step)
     parameters = jax.tree.map(lambda p, d: p - learning_rate * d, state.parameters, direction)
-    average = jax.tree.map(
-        lambda a, p: a + (1 - program.average_decay) * (p - a),
-        state.average,
-        None if state.average is None else parameters,
-    )
+    average = state.average
+    if program.average_decay is not None:
+        average = optax.incremental_update(parameters, average, 1 - program.average_decay)
     measurements = Measurements(*(term.mean() for term in terms))
     return TrainState(state.step + 1, parameters, moments, average), measurements
 
@@ -86,13 +86,24 @@ def train_epoch(
 
 
 @functools.cache
-def compiled_epoch(program: Program) -> Callable[..., tuple[TrainState, Measurements]]:
-    """`train_epoch` of one run, jitted; the state is donated."""
-    return jax.jit(
+def compiled_epoch(program: Program, images: int) -> Callable[..., tuple[TrainState, Measurements]]:
+    """`train_epoch` of one run on so many images, compiled; the state is donated."""
+    epoch = jax.jit(
         functools.partial(train_epoch, program),
         donate_argnums=0,
         compiler_options=compiler_options(),
     )
+    return epoch.lower(*jax.eval_shape(lambda: example_arguments(program, images))).compile()
+
+
+def example_arguments(
+    program: Program, images: int
+) -> tuple[TrainState, Images, Hyperparameters, Key[Array, ""]]:
+    """Arguments of `train_epoch` after the program, for their shapes."""
+    key = jax.random.key(0)
+    pixels, labels = jnp.zeros((images, PIXELS), jnp.uint8), jnp.zeros(images, jnp.int32)
+    numbers = jax.tree.map(jnp.float32, Hyperparameters(learning_rate=0.0))
+    return initial_state(program, key), Images(pixels, labels), numbers, key
 
 
 def compiler_options() -> dict[str, bool]:

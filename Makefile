@@ -1,0 +1,37 @@
+# One virtual environment, pinned by constraints.txt; PYTHON chooses the interpreter that makes it.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint format clean
+
+help:  ## List the targets
+	@echo 'usage: make <target>'
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: $(INSTALLED)  ## Train the paper's model of Table 1; ARGS="beta=1e-2 epochs=2" changes it
+	$(BIN)/vibx train $(ARGS)
+
+test: lint  ## Install, lint, check types and import contract, run all tests
+	$(BIN)/pytest $(ARGS)
+
+lint: $(INSTALLED)  ## Lint, check formatting, types and the import contract
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## Remove the virtual environment and caches; runs stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
