@@ -1,16 +1,17 @@
 """Time the training epoch of `vibx train` against PyTorch and against its matrix products alone.
 
-    python scripts/benchmark_train.py                needs the extra: pip install 'vibx[benchmark]'
+    pip install 'vibx[benchmark]' && python scripts/benchmark_train.py
 
 Three contestants take turns on the CPU, an epoch each per round, after a warm-up round:
 
 - vibx: the compiled epoch that `vibx train` runs, with the configuration of conf/, on MNIST;
-- products: the matrix products of that epoch in a scan in one jitted function. Every product is
-  computed in every step: the scan carries all weight gradients whole, every other result enters
-  the next product or the next step's input, and nothing else is worked out;
-- torch: the same model, recipe and averaging written for speed in eager PyTorch.
+- products: the matrix products of that epoch, in a scan in one jitted function. The scan carries
+  all weight gradients whole, and every other result enters the next product and, as a trace, the
+  next step's input: so each product is computed in each step, and hardly anything else is;
+- torch: the same model, recipe and averaging, written for speed in eager PyTorch.
 
-The ratios that count are medians over the rounds of torch / vibx and of vibx / products.
+What counts is the median over the rounds of torch / vibx and of vibx / products. The machine has
+to be idle: PyTorch's threads spin at barriers, so other work slows it far more than the others.
 """
 
 import argparse
@@ -127,25 +128,41 @@ def products(x: Array, weights: list[Array]) -> tuple[Array, list[Array]]:
     return x, gradients
 
 
-def torch_epochs(cfg: config.Config, *, compile_loss: bool) -> Epochs:
-    """The same training in PyTorch: tensors in memory, fused Adam, foreach averaging."""
+class TorchVIB(torch.nn.Module):
+    """The same model: Glorot uniform weights, zero biases."""
+
+    def __init__(self, cfg: config.Config) -> None:
+        super().__init__()
+        *encoder, self.decoder = layers = [torch.nn.Linear(*s) for s in layer_shapes(cfg)]
+        for layer in layers:
+            torch.nn.init.xavier_uniform_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+        hidden = [m for layer in encoder[:-1] for m in (layer, torch.nn.ReLU(inplace=True))]
+        self.encoder = torch.nn.Sequential(*hidden, encoder[-1])
+        self.beta, self.scale_shift = cfg.beta, cfg.bottleneck.scale_shift
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The objective with one sample of z; its distortion and rate, detached: batch means."""
+        mean, rho = self.encoder(x).chunk(2, dim=-1)
+        scale = functional.softplus(rho + self.scale_shift)
+        z = torch.addcmul(mean, scale, torch.randn_like(mean))
+        distortion = functional.cross_entropy(self.decoder(z), y)
+        terms = mean.square() + scale.square() - 1 - 2 * scale.log()
+        rate = terms.sum() / (2 * len(x))
+        return distortion + self.beta * rate, torch.stack((distortion, rate)).detach()
+
+
+def torch_epochs(cfg: config.Config, *, compiled: bool) -> Epochs:
+    """The same training: tensors in memory, fused Adam, foreach averaging."""
     torch.manual_seed(cfg.seed)
     recipe = cfg.optimizer
     pixels, labels = (torch.from_numpy(np.array(a)) for a in dataset(cfg.data).train)
     labels = labels.long()
-    encoder, decoder = torch_model(cfg)
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    adam = torch.optim.Adam(
-        parameters, lr=recipe.learning_rate, betas=(recipe.b1, recipe.b2), fused=True
-    )
-    average = [torch.zeros_like(p) for p in parameters]  # to be divided by 1 - decay^t when used
-    loss = partial(
-        torch.compile(torch_loss) if compile_loss else torch_loss,
-        encoder,
-        decoder,
-        beta=cfg.beta,
-        scale_shift=cfg.bottleneck.scale_shift,
-    )
+    model = TorchVIB(cfg)
+    loss = torch.compile(model) if compiled else model
+    weights = list(model.parameters())
+    adam = torch.optim.Adam(weights, betas=(recipe.b1, recipe.b2), fused=True)
+    average = [torch.zeros_like(w) for w in weights]  # to be divided by 1 - decay^t when used
     for epoch in itertools.count():
         decay = recipe.decay_rate ** (epoch // recipe.decay_epochs)
         adam.param_groups[0]["lr"] = recipe.learning_rate * decay
@@ -158,38 +175,9 @@ def torch_epochs(cfg: config.Config, *, compile_loss: bool) -> Epochs:
             objective.backward()
             adam.step()
             with torch.no_grad():
-                torch._foreach_lerp_(average, parameters, 1 - recipe.average_decay)
-                totals += terms
+                torch._foreach_lerp_(average, weights, 1 - recipe.average_decay)
+            totals += terms
         yield Means(*(totals / len(batches)).tolist())
-
-
-def torch_model(cfg: config.Config) -> tuple[torch.nn.Sequential, torch.nn.Linear]:
-    """Encoder and decoder: Glorot uniform weights, zero biases."""
-    *encoder, decoder = [torch.nn.Linear(*shape) for shape in layer_shapes(cfg)]
-    for layer in (*encoder, decoder):
-        torch.nn.init.xavier_uniform_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
-    hidden = [module for layer in encoder[:-1] for module in (layer, torch.nn.ReLU(inplace=True))]
-    return torch.nn.Sequential(*hidden, encoder[-1]), decoder
-
-
-def torch_loss(
-    encoder: torch.nn.Module,
-    decoder: torch.nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    *,
-    beta: float,
-    scale_shift: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The objective's mean over a batch with one sample of z; its distortion and rate, detached."""
-    mean, rho = encoder(x).chunk(2, dim=-1)
-    scale = functional.softplus(rho + scale_shift)
-    z = torch.addcmul(mean, scale, torch.randn_like(mean))
-    distortion = functional.cross_entropy(decoder(z), y)
-    terms = mean.square() + scale.square() - 1 - 2 * scale.log()
-    rate = terms.sum() / (2 * len(x))
-    return distortion + beta * rate, torch.stack((distortion, rate)).detach()
 
 
 def composed(beta: float, steps: int | None) -> config.Config:
@@ -242,7 +230,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="steps of an epoch, for a trial (default: all)")
     parser.add_argument("--beta", type=float, default=1e-3, help="weight of the rate")
     parser.add_argument(
-        "--compile", action="store_true", help="torch.compile the loss (needs a C++ compiler)"
+        "--compile",
+        action="store_true",
+        help="torch.compile the model and loss (needs a C++ compiler)",
     )
     args = parser.parse_args()
     if args.rounds < 1:
@@ -253,33 +243,38 @@ def arguments() -> argparse.Namespace:
 def machine() -> str:
     """What the times depend on."""
     return (
-        f"{os.cpu_count()} CPUs ({platform.machine()}), device {jax.devices()[0].device_kind}; "
-        f"jax {jax.__version__}, torch {torch.__version__} with {torch.get_num_threads()} threads"
+        f"{os.cpu_count()} CPUs ({platform.machine()}), load average {os.getloadavg()[0]:.2f}; "
+        f"jax {jax.__version__} on {jax.devices()[0].device_kind}; "
+        f"torch {torch.__version__} with {torch.get_num_threads()} threads"
     )
 
 
-def main() -> None:
-    """Measure and print."""
-    args = arguments()
-    jax.config.update("jax_platforms", "cpu")
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.set_flush_denormal(True)  # XLA does; moments of units that died become denormal
-    try:
-        cfg = composed(args.beta, args.steps)
-    except UserError as error:
-        sys.exit(f"benchmark_train: error: {error}")
+def measure(cfg: config.Config, *, rounds: int, compiled: bool) -> None:
+    """Warm up, show that both trainings agree, time the rounds and print the table."""
     contestants = {
         "vibx": vibx_epochs(cfg),
         "products": products_epochs(cfg),
-        "torch": torch_epochs(cfg, compile_loss=args.compile),
+        "torch": torch_epochs(cfg, compiled=compiled),
     }
     screen = console()
     screen.print(machine())
     _, means = take_turns(contestants)
     for name, (distortion, rate) in means.items():
         screen.print(f"{name:<5} warm-up epoch: distortion {distortion:.4f}, rate {rate:.2f} nats")
-    rounds = [take_turns(contestants)[0] for _ in range(args.rounds)]
-    screen.print(result_table(rounds, steps=split(cfg)[0].steps_per_epoch))
+    times = [take_turns(contestants)[0] for _ in range(rounds)]
+    screen.print(result_table(times, steps=split(cfg)[0].steps_per_epoch))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    args = arguments()
+    jax.config.update("jax_platforms", "cpu")
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_flush_denormal(True)  # XLA does; moments of units that died become denormal
+    try:
+        measure(composed(args.beta, args.steps), rounds=args.rounds, compiled=args.compile)
+    except UserError as error:
+        sys.exit(f"benchmark_train: error: {error}")
 
 
 if __name__ == "__main__":

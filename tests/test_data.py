@@ -4,9 +4,6 @@ import gzip
 import os
 import shutil
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import jax
@@ -15,50 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import OFFLINE_LOAD, PACKAGE, start
 from vibx import data
 
-PACKAGE = Path(data.__file__).parent
 BUNDLED = PACKAGE / "mnist"
 FIRST_TEST_ZEROS = [3, 10, 13, 25, 28, 55, 69, 71, 101, 126]
-
-OFFLINE_LOAD = """
-import logging, os, socket, sys
-socket.getaddrinfo = socket.socket.connect = lambda *args, **kwargs: os._exit(97)
-logging.basicConfig(level=logging.INFO)
-from vibx import data
-data.load("mnist")
-assert "tensorflow" not in sys.modules
-"""
-
-
-def start(script, cache):
-    return subprocess.Popen(
-        [sys.executable, "-c", script],
-        env={**os.environ, "VIBX_DATA_DIR": str(cache)},
-        cwd=PACKAGE.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@pytest.fixture(scope="session")
-def preparation(tmp_path_factory):
-    """Two processes prepare MNIST at once, offline; gives the cache and what each wrote."""
-    cache = tmp_path_factory.mktemp("cache")
-    left_by_a_killed_process = cache / "mnist.partial" / "mnist"
-    left_by_a_killed_process.mkdir(parents=True)
-    processes = [start(OFFLINE_LOAD, cache) for _ in range(2)]
-    written = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], written
-    return cache, written
-
-
-@pytest.fixture
-def cache(preparation, monkeypatch):
-    """The prepared cache, in use. Not to be written to."""
-    monkeypatch.setenv("VIBX_DATA_DIR", str(preparation[0]))
-    return preparation[0]
 
 
 @pytest.fixture
@@ -149,7 +107,8 @@ def test_damaged_cache_is_named_and_rebuilt(cache, tmp_path, monkeypatch, caplog
     assert_same(data.load("mnist").held_out, good.held_out)
 
     [warning] = [record.getMessage() for record in caplog.records]
-    assert str(tmp_path / "mnist") in warning and file in warning
+    assert str(tmp_path / "mnist") in warning
+    assert file in warning
     assert (tmp_path / "mnist" / file).read_bytes() == (cache / "mnist" / file).read_bytes()
     caplog.clear()
     assert_same(data.load("mnist").train, good.train)
@@ -254,7 +213,8 @@ def test_epoch_order_is_full_batches_of_a_permutation(seed, n, draw):
     assert order.dtype == np.int32
     assert order.shape == (n // batch_size, batch_size)
     assert len(np.unique(order)) == order.size
-    assert order.min() >= 0 and order.max() < n
+    assert order.min() >= 0
+    assert order.max() < n
     np.testing.assert_array_equal(order, data.epoch_order(key, n=n, batch_size=batch_size))
 
 

@@ -11,8 +11,8 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import assert_mean
 
+from tests.tiny import assert_mean
 from vibx.encodings import GAUSSIANS, DiagonalGaussian, FullCovarianceGaussian, Point
 from vibx.marginals import StandardNormal
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import tiny
 from vibx import information
 from vibx.data import Images, scale
 from vibx.evaluation import BATCH, Predictions, predict, predict_all, summarise

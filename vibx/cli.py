@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import vibx
-from vibx.errors import Interrupted, UserError
+from vibx.errors import Interrupted, Stop, UserError
 
 COMMANDS = {
     "train": "train a model, or a sweep of them with -m",
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args[0] == "--version":
         print(f"vibx {vibx.__version__}")
     elif args[0] not in COMMANDS:
-        fail("vibx", f"no command {args[0]!r}: one of {', '.join(COMMANDS)}", code=2)
+        fail("vibx", UserError(f"no command {args[0]!r}: one of {', '.join(COMMANDS)}"))
     else:
         run(args[0], args[1:])
 
@@ -56,23 +56,19 @@ def run(command: str, args: list[str]) -> None:
             application()
         finally:
             conclude()
-    except Interrupted as stop:
-        print(f"{program}: {stop}", file=sys.stderr)
+    except Interrupted as interruption:
+        print(f"{program}: {interruption}", file=sys.stderr)
         sys.exit(130)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        cause = user_error(error)
-        if cause is None:
-            fail(program, plain(str(error)), code=2)
-        fail(program, str(cause), code=cause.exit_code)
-    except OSError as error:
-        disk = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-        fail(program, str(error), code=1 if disk else 2)
+    except Stop as stop:
+        fail(program, stop.__cause__)
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        fail(program, error)
 
 
 def quoted(arg: str) -> str:
     """`runs=beta=1e-3,seed=0` with the quotes that Hydra wants around such a value."""
     key, _, value = arg.partition("=")
-    return f'runs="{value}"' if key == "runs" and value[:1] not in ("'", '"') else arg
+    return f'runs="{value}"' if key == "runs" and value and value[0] not in "\"'" else arg
 
 
 def config_directory() -> Path:
@@ -97,7 +93,11 @@ def plain(message: str) -> str:
     return message.split("Config search path:")[0].replace("In 'train': ", "")
 
 
-def fail(program: str, message: str, *, code: int) -> NoReturn:
-    """Say what is wrong on one line of stderr, and exit."""
+def fail(program: str, error: BaseException | None) -> NoReturn:
+    """Say what is wrong on one line of stderr, and exit: 1 for a failed run, 2 for bad input."""
+    ours = user_error(error)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    code = ours.exit_code if ours else 1 if full else 2
+    message = str(ours) if ours else plain(str(error))
     print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

@@ -182,9 +182,11 @@ class Optimizer:
     average_decay: float | None = None
 
     def __post_init__(self) -> None:
-        for key in ("b1", "b2", "average_decay"):
+        for key in ("b1", "b2"):
             value = getattr(self, key)
-            require(value is None or 0 <= value < 1, f"{key}", value, "in [0, 1)")
+            require(0 <= value < 1, key, value, "in [0, 1)")
+        decay = self.average_decay
+        require(decay is None or 0 < decay < 1, "average_decay", decay, "in (0, 1), or null")
         require(
             0 < self.learning_rate < math.inf,
             "learning_rate",

@@ -27,8 +27,8 @@ class DiagonalGaussian(NamedTuple):
         return 2 * K
 
     @classmethod
-    def from_outputs(cls, outputs: Float[Array, "*batch 2*K"], *, scale_shift: float) -> Self:
-        """Scale = softplus(rho + scale_shift); the outputs are the mean, then rho."""
+    def from_outputs(cls, outputs: Float[Array, "*batch outputs"], *, scale_shift: float) -> Self:
+        """Scale = softplus(rho + scale_shift); the 2K outputs are the mean, then rho."""
         mean, rho = jnp.split(outputs, 2, axis=-1)
         return cls(mean, jax.nn.softplus(rho + scale_shift))
 
@@ -60,10 +60,10 @@ class FullCovarianceGaussian(NamedTuple):
         return K * (K + 3) // 2
 
     @classmethod
-    def from_outputs(cls, outputs: Float[Array, "*batch K*(K+3)/2"], *, scale_shift: float) -> Self:
+    def from_outputs(cls, outputs: Float[Array, "*batch outputs"], *, scale_shift: float) -> Self:
         """L = diag(softplus(rho + scale_shift)) + strictly lower part (appendix B).
 
-        The outputs are the mean, then rho, then the strictly lower triangle by rows.
+        The K(K + 3)/2 outputs are the mean, then rho, then the strictly lower triangle by rows.
         """
         K = (math.isqrt(9 + 8 * outputs.shape[-1]) - 3) // 2
         mean, rho, lower = jnp.split(outputs, [K, 2 * K], axis=-1)

@@ -13,5 +13,9 @@ class FailedRunError(UserError):
     exit_code = 1
 
 
+class Stop(BaseException):
+    """Carries a run's error, its cause, past Hydra, which would print a line of its own."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Work was asked to stop, and stopped where it can be taken up again."""

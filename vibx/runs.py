@@ -187,7 +187,7 @@ def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
         "device": device,
         "start": start,
         "end": end,
-        "command": " ".join(["vibx", *sys.argv[1:]]),
+        "command": " ".join(sys.argv),
     }
 
 

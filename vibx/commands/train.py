@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vibx import config, runs
 from vibx.display import RESULTS, EpochDisplay, run_summary, run_table, show_warnings
-from vibx.errors import Interrupted, UserError
+from vibx.errors import Interrupted, Stop, UserError
 
 logger = logging.getLogger("vibx")
 
@@ -34,6 +34,7 @@ def main(cfg: DictConfig) -> None:
     show_warnings()
     run, execution = config.parse(cfg)
     directory = Path(execution.root) / run.run_id
+    single = HydraConfig.get().mode == RunMode.RUN
     try:
         with working_on(directory):
             if execution.force:
@@ -46,12 +47,14 @@ def main(cfg: DictConfig) -> None:
     except runs.LockedError as locked:
         RESULTS.print(str(locked))
         problems[run.run_id] = "in another process"
-    except UserError as error:
-        problems[run.run_id] = str(error)
+    except (UserError, OSError) as error:
+        problems[run.run_id] = str(error).removeprefix(f"{run.run_id}: ")
+        if single:
+            raise Stop from error
         raise
     else:
         finished[run.run_id] = record
-        if HydraConfig.get().mode == RunMode.RUN:
+        if single:
             RESULTS.print(run_summary(record))
             RESULTS.print(f"{directory}/ has the record, the history and the predictions")
 
@@ -77,8 +80,11 @@ def train(run: config.Config, execution: config.Execution, directory: Path) -> r
             )
     except Interrupted as stop:
         raise Interrupted(f"{run.run_id}: {stop}; the same command resumes it") from None
+    except UserError as error:
+        logger.info("failed: %s", error)
+        raise
     except Exception:
-        logger.exception("%s failed", run.run_id)
+        logger.exception("failed")
         raise
 
 

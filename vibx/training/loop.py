@@ -51,5 +51,5 @@ def train(cfg: Config, images: Images, checkpoints: Checkpoints) -> Iterator[Epo
         seconds = time.perf_counter() - start
         objective, distortion, rate = (float(m) for m in measurements)
         if not np.isfinite(objective):
-            raise DivergedError(f"the objective is not finite in epoch {number}")
+            raise DivergedError(f"{cfg.run_id}: the objective is not finite in epoch {number}")
         yield Epoch(number, state, objective, distortion, rate, learning_rate, seconds)

@@ -1,6 +1,7 @@
 """What a compiled training program depends on, and the state that it carries."""
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -121,7 +122,8 @@ def evaluated_parameters(program: Program, state: TrainState) -> Parameters:
     """The weights that stand for the run: the zero-debiased average, or the last ones."""
     if program.average_decay is None:
         return state.parameters
-    debias = 1 - program.average_decay ** state.step.astype(jnp.float32)
+    # 1 - decay^step, without the cancellation that float32 would suffer early on.
+    debias = -jnp.expm1(state.step * math.log(program.average_decay))
     return jax.tree.map(lambda average: average / debias, state.average)
 
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, Key
 
 from vibx.data import Images, epoch_order, scale
@@ -54,7 +53,9 @@ def train_step(
     parameters = jax.tree.map(lambda p, d: p - learning_rate * d, state.parameters, direction)
     average = state.average
     if program.average_decay is not None:
-        average = optax.incremental_update(parameters, average, 1 - program.average_decay)
+        average = jax.tree.map(
+            lambda a, p: a + (1 - program.average_decay) * (p - a), state.average, parameters
+        )
     measurements = Measurements(*(term.mean() for term in terms))
     return TrainState(state.step + 1, parameters, moments, average), measurements
 
@@ -76,6 +77,7 @@ def train_epoch(
         n=images.pixels.shape[0],
         batch_size=program.batch_size,
     )
+    assert order.shape[0] == program.steps_per_epoch
 
     def step(state: TrainState, rows: Int[Array, "batch"]) -> tuple[TrainState, Measurements]:
         x, y = scale(images.pixels[rows]), images.labels[rows]

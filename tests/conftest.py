@@ -1,0 +1,66 @@
+"""Fixtures: one prepared data cache for all tests, and the command line as users run it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vibx import data
+
+PACKAGE = Path(data.__file__).parent
+
+OFFLINE_LOAD = """
+import logging, os, socket, sys
+socket.getaddrinfo = socket.socket.connect = lambda *args, **kwargs: os._exit(97)
+logging.basicConfig(level=logging.INFO)
+from vibx import data
+data.load("mnist")
+assert "tensorflow" not in sys.modules
+"""
+
+
+def start(script, cache):
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "VIBX_DATA_DIR": str(cache)},
+        cwd=PACKAGE.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def preparation(tmp_path_factory):
+    """Two processes prepare MNIST at once, offline; gives the cache and what each wrote."""
+    cache = tmp_path_factory.mktemp("cache")
+    left_by_a_killed_process = cache / "mnist.partial" / "mnist"
+    left_by_a_killed_process.mkdir(parents=True)
+    processes = [start(OFFLINE_LOAD, cache) for _ in range(2)]
+    written = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], written
+    return cache, written
+
+
+@pytest.fixture
+def cache(preparation, monkeypatch):
+    """The prepared cache, in use. Not to be written to."""
+    monkeypatch.setenv("VIBX_DATA_DIR", str(preparation[0]))
+    return preparation[0]
+
+
+VIBX = str(Path(sys.executable).with_name("vibx"))
+
+
+@pytest.fixture
+def vibx(cache, tmp_path):
+    """Run `vibx` with arguments in an empty directory; returns the completed process."""
+
+    def run(*args, **options):
+        return subprocess.run(
+            [VIBX, *args], cwd=tmp_path, capture_output=True, text=True, timeout=300, **options
+        )
+
+    return run
