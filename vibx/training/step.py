@@ -53,9 +53,8 @@ def train_step(
     parameters = jax.tree.map(lambda p, d: p - learning_rate * d, state.parameters, direction)
     average = state.average
     if program.average_decay is not None:
-        average = jax.tree.map(
-            lambda a, p: a + (1 - program.average_decay) * (p - a), state.average, parameters
-        )
+        weight = 1 - program.average_decay
+        average = jax.tree.map(lambda a, p: a + weight * (p - a), average, parameters)
     measurements = Measurements(*(term.mean() for term in terms))
     return TrainState(state.step + 1, parameters, moments, average), measurements
 
