@@ -154,7 +154,7 @@ def test_optimizer_is_its_recipe(name):
         expected = list(by_hand(start, x, IMAGES.labels, **RECIPES[name]))
     for weights, evaluated in expected:
         state, _ = train(cfg, epochs=1, state=state)
-        found = jax.device_get(evaluated_parameters(program, state))
+        found = jax.device_get(evaluated_parameters(state))
         assert_close(state.parameters, weights, rtol=1e-6, atol=2e-6)
         assert_close(found, evaluated, rtol=3e-5, atol=2e-6)  # 1 - 0.999 has 5 digits in float32
 
@@ -195,7 +195,7 @@ def test_a_run_at_learning_rate_zero_and_its_average_stay_where_they_start():
     start = jax.device_get(compiled_initial_state(program)(jax.random.key(0)).parameters)
     state, _ = train(cfg, learning_rate=0.0)
     assert_same(state.parameters, start)
-    assert_close(evaluated_parameters(program, state), start, rtol=5e-5)
+    assert_close(evaluated_parameters(state), start, rtol=5e-5)
 
 
 # Randomness
@@ -379,7 +379,7 @@ def trace(cfg, images):
     program, numbers = split(cfg)
     state, measurements = train_epoch(program, initial_state(program, key), images, numbers, key)
     check_fields(measurements)
-    weights = evaluated_parameters(program, state)
+    weights = evaluated_parameters(state)
     check_fields(predict_all(model_definition(program), weights, images, key, mc_samples=4))
     model, x, y = model_with(program, weights), scale(images.pixels), images.labels
     objective = OBJECTIVES[program.objective]

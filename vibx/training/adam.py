@@ -1,22 +1,35 @@
-"""Adam in the efficient form of Kingma and Ba (section 2, last paragraph), as an optax transform.
+"""Exponential averages without a bias towards zero, and Adam made of two of them."""
 
-It is what TensorFlow runs, and so the author's notebook: epsilon is added to the uncorrected
-sqrt(v). optax divides both moments by their corrections first, which costs two divisions a weight
-where training on a CPU is bound by memory and division.
-"""
+import math
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int
 
 EPSILON = 1e-8
 
 
-def scale_by_adam(*, b1: float, b2: float) -> optax.GradientTransformation:
-    """Turn gradients into Adam's direction, to be multiplied by minus the learning rate.
+def averaging_span(decay: float, count: Int[Array, ""]) -> Float[Array, ""]:
+    """(1 - decay^count) / (1 - decay): how many values the `count`-th average amounts to.
 
-    m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
-    direction = sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon).
+    With a_t = decay a_{t-1} + (1 - decay) x_t from a_0 = 0, the debiased average
+    a_t / (1 - decay^t) obeys A_t = A_{t-1} + (x_t - A_{t-1}) / span_t. Storing A instead of a
+    spares the corrections, and on a CPU a pass over the weights; `expm1` spares a cancellation.
+    """
+    log_decay = math.log(decay) if decay > 0 else -math.inf
+    return jnp.expm1(count * log_decay) / (decay - 1)
+
+
+def averaged(average: optax.Params, value: optax.Params, span: Float[Array, ""]) -> optax.Params:
+    """The debiased average after one more value."""
+    return jax.tree.map(lambda a, x: a + (x - a) / span, average, value)
+
+
+def scale_by_adam(*, b1: float, b2: float) -> optax.GradientTransformation:
+    """Adam's direction m / (sqrt(v) + epsilon), as `optax.scale_by_adam`.
+
+    m and v, the debiased averages of g and g^2 (Kingma and Ba, algorithm 1), are what is stored.
     """
 
     def init(parameters: optax.Params) -> optax.ScaleByAdamState:
@@ -27,11 +40,10 @@ def scale_by_adam(*, b1: float, b2: float) -> optax.GradientTransformation:
         gradients: optax.Updates, state: optax.ScaleByAdamState, _: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
         count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradients)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, gradients)
-        t = count.astype(jnp.float32)
-        correction = jnp.sqrt(1 - b2**t) / (1 - b1**t)
-        direction = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + EPSILON), mu, nu)
+        squares = jax.tree.map(jnp.square, gradients)
+        mu = averaged(state.mu, gradients, averaging_span(b1, count))
+        nu = averaged(state.nu, squares, averaging_span(b2, count))
+        direction = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + EPSILON), mu, nu)
         return direction, optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init, update)

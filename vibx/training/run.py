@@ -141,7 +141,7 @@ def predict_images(cfg: Config, state: TrainState, images: Images) -> Prediction
     program, _ = split(cfg)
     predictions = predict_all(
         model_definition(program),
-        evaluated_parameters(program, state),
+        evaluated_parameters(state),
         images,
         stream(jax.random.key(cfg.seed), Stream.EVALUATION),
         mc_samples=cfg.mc_samples,
@@ -172,7 +172,7 @@ def results(
 def embedding(cfg: Config, state: TrainState, images: Images) -> dict[str, Any]:
     """What Figure 2 draws: encodings of the first images, and the decoder's weights."""
     program, _ = split(cfg)
-    model = model_with(program, evaluated_parameters(program, state))
+    model = model_with(program, evaluated_parameters(state))
     encoding = model.encoder(scale(images.pixels[:EMBEDDED_IMAGES]))
     match encoding:
         case FullCovarianceGaussian(cholesky=factor):

@@ -1,7 +1,6 @@
 """What a compiled training program depends on, and the state that it carries."""
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -118,13 +117,9 @@ def initial_state(program: Program, key: Key[Array, ""]) -> TrainState:
     )
 
 
-def evaluated_parameters(program: Program, state: TrainState) -> Parameters:
-    """The weights that stand for the run: the zero-debiased average, or the last ones."""
-    if program.average_decay is None:
-        return state.parameters
-    # 1 - decay^step, without the cancellation that float32 would suffer early on.
-    debias = -jnp.expm1(state.step * math.log(program.average_decay))
-    return jax.tree.map(lambda average: average / debias, state.average)
+def evaluated_parameters(state: TrainState) -> Parameters:
+    """The weights that stand for the run: their debiased average, or the last ones."""
+    return state.parameters if state.average is None else state.average
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from vibx.data import Images, epoch_order, scale
 from vibx.model import PIXELS
 from vibx.objectives import OBJECTIVES, Hyperparameters, Terms
 from vibx.streams import Stream, stream
-from vibx.training.adam import scale_by_adam
+from vibx.training.adam import averaged, averaging_span, scale_by_adam
 from vibx.training.state import Program, TrainState, initial_state, model_with
 
 
@@ -53,8 +53,8 @@ def train_step(
     parameters = jax.tree.map(lambda p, d: p - learning_rate * d, state.parameters, direction)
     average = state.average
     if program.average_decay is not None:
-        weight = 1 - program.average_decay
-        average = jax.tree.map(lambda a, p: a + weight * (p - a), average, parameters)
+        span = averaging_span(program.average_decay, moments.count)
+        average = averaged(average, parameters, span)
     measurements = Measurements(*(term.mean() for term in terms))
     return TrainState(state.step + 1, parameters, moments, average), measurements
 
