@@ -262,3 +262,12 @@ def test_output_in_a_pipe_is_plain_lines(vibx):
     assert "\x1b" not in done.stdout + done.stderr
     assert "rate" in lines[0]
     assert "test error" in lines[0]
+
+
+def test_data_that_cannot_be_had_is_one_line_and_leaves_no_run(vibx, tmp_path):
+    proxy = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = vibx("train", *TINY, "data=kmnist", env={**os.environ, **proxy})
+    assert done.returncode == 2
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("vibx train: error: kmnist: cannot download from ")
+    assert list((tmp_path / "runs").iterdir()) == []

@@ -90,7 +90,7 @@ def train(run: config.Config, execution: config.Execution, directory: Path) -> r
 
 @contextlib.contextmanager
 def working_on(directory: Path) -> Iterator[None]:
-    """Hold a run's directory and log to its train.log; leave no directory that stayed empty."""
+    """Hold a run's directory and log to its train.log; remove it if the run never got started."""
     with runs.lock(directory):
         handler = logging.FileHandler(directory / runs.LOG, delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -100,6 +100,8 @@ def working_on(directory: Path) -> Iterator[None]:
         finally:
             logger.removeHandler(handler)
             handler.close()
+            if not (directory / runs.CONFIG).exists():
+                shutil.rmtree(directory)
 
 
 def clear(directory: Path) -> None:
