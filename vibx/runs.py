@@ -177,7 +177,10 @@ def matching(records: list[Record], conditions: str) -> list[Record]:
 
 
 def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
-    """Where a record comes from: versions, commit, device, times (UTC) and the command."""
+    """Where a record comes from: versions, commit, device, times (UTC) and the command.
+
+    The command goes without its `root`: a record can move to another store.
+    """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hydra-core")
     return {
         "vibx": vibx.__version__,
@@ -187,7 +190,7 @@ def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
         "device": device,
         "start": start,
         "end": end,
-        "command": " ".join(sys.argv),
+        "command": " ".join(arg for arg in sys.argv if not arg.startswith("root=")),
     }
 
 
