@@ -265,8 +265,9 @@ def test_output_in_a_pipe_is_plain_lines(vibx):
 
 
 def test_data_that_cannot_be_had_is_one_line_and_leaves_no_run(vibx, tmp_path):
-    proxy = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-    done = vibx("train", *TINY, "data=kmnist", env={**os.environ, **proxy})
+    offline = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    elsewhere = {"VIBX_DATA_DIR": str(tmp_path / "cache")}
+    done = vibx("train", *TINY, "data=kmnist", env={**os.environ, **offline, **elsewhere})
     assert done.returncode == 2
     (error,) = done.stderr.splitlines()
     assert error.startswith("vibx train: error: kmnist: cannot download from ")
