@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class Data:
             value = getattr(self, key)
             require(
                 value is None or 1 <= value <= most,
-                f"{key}",
+                key,
                 value,
                 f"between 1 and {most}, or null for all",
             )
@@ -320,9 +320,7 @@ def parse(cfg: DictConfig) -> tuple[Config, Execution]:
       ConfigError: unknown key, wrong type, value out of range, or a senseless combination.
     """
     known = {"hydra", *GROUPS, *field_names(Scalars), *field_names(Execution)}
-    for key in map(str, cfg):
-        if key not in known:
-            raise ConfigError(f"no such key: {key}{suggestion(key, known)}")
+    refuse_unknown(cfg, known)
     return parse_config(cfg), typed(Execution, cfg)
 
 
@@ -338,10 +336,7 @@ def parse_config(cfg: DictConfig | dict[str, Any]) -> Config:
         require(isinstance(node, DictConfig), group, node, f"a choice: {one_of(tuple(choices))}")
         name = node.get("name")
         require(name in choices, group, name, one_of(tuple(choices)))
-        fields = field_names(choices[name])
-        for key in map(str, node):
-            if key not in fields:
-                raise ConfigError(f"no such key: {group}.{key}{suggestion(key, fields)}")
+        refuse_unknown(node, field_names(choices[name]), prefix=f"{group}.")
         groups[group] = typed(choices[name], node, prefix=f"{group}.")
     scalars = dataclasses.asdict(typed(Scalars, cfg))
     if not isinstance(groups["objective"], VIBObjective):
@@ -366,10 +361,13 @@ def field_names(schema: type) -> list[str]:
     return [field.name for field in dataclasses.fields(schema)]
 
 
-def suggestion(key: str, known: Iterable[str]) -> str:
-    """A hint at the key that was probably meant."""
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def refuse_unknown(node: DictConfig, known: Collection[str], prefix: str = "") -> None:
+    """Raise `ConfigError` for a key that is not known, with the one that was probably meant."""
+    for key in map(str, node):
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ConfigError(f"no such key: {prefix}{key}{hint}")
 
 
 def one_of(names: tuple[str, ...]) -> str:

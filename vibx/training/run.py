@@ -94,9 +94,7 @@ def evaluate(
     with Checkpoints(directory / runs.CHECKPOINTS) as checkpoints:
         state = checkpoints.restore(split(cfg)[0])
     return {
-        name: summarise(
-            predict_images(cfg, state, images), images.labels, mc_samples=cfg.mc_samples
-        )
+        name: measure(cfg, state, images)[1]
         for name, images in (("train", data.train), (data.held_out_name, data.held_out))
     }
 
@@ -130,14 +128,13 @@ def history_row(cfg: Config, epoch: Epoch) -> Row:
 
 def held_out_columns(cfg: Config, state: TrainState, data: Dataset) -> Row:
     """The columns of history.csv on the held-out images."""
-    predictions = predict_images(cfg, state, data.held_out)
-    measured = summarise(predictions, data.held_out.labels, mc_samples=cfg.mc_samples)
+    _, measured = measure(cfg, state, data.held_out)
     columns = ("error_1", "error_mc", "distortion_bits", "rate_bits")
     return {f"{data.held_out_name}_{name}": measured[name] for name in columns}
 
 
-def predict_images(cfg: Config, state: TrainState, images: Images) -> Predictions:
-    """Predictions with the weights that stand for the run, as numpy arrays."""
+def measure(cfg: Config, state: TrainState, images: Images) -> tuple[Predictions, dict[str, Any]]:
+    """Predictions with the weights that stand for the run, and the record's section on them."""
     program, _ = split(cfg)
     predictions = predict_all(
         model_definition(program),
@@ -146,7 +143,8 @@ def predict_images(cfg: Config, state: TrainState, images: Images) -> Prediction
         stream(jax.random.key(cfg.seed), Stream.EVALUATION),
         mc_samples=cfg.mc_samples,
     )
-    return jax.device_get(predictions)
+    predictions = jax.device_get(predictions)
+    return predictions, summarise(predictions, images.labels, mc_samples=cfg.mc_samples)
 
 
 def results(
@@ -155,8 +153,7 @@ def results(
     """Evaluate a trained run, write its arrays, and return the record's sections."""
     sections = {}
     for name, images in (("train", data.train), (data.held_out_name, data.held_out)):
-        predictions = predict_images(cfg, state, images)
-        sections[name] = summarise(predictions, images.labels, mc_samples=cfg.mc_samples)
+        predictions, sections[name] = measure(cfg, state, images)
     runs.write_arrays(
         directory / runs.PREDICTIONS,
         labels=data.held_out.labels,
