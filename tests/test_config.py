@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 import vibx.commands.train  # noqa: F401  (registers the run_id resolver)
 from vibx import config
-from vibx.cli import config_directory
 
-CONF = config_directory()
+CONF = config.directory()
 CHOICES = [
     f"{group}={file.stem}" for group in config.GROUPS for file in sorted((CONF / group).glob("*"))
 ]

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import vibx
@@ -41,6 +40,8 @@ def run(command: str, args: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from vibx import config
+
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing and exiting
     program = f"vibx {command}"
     module = importlib.import_module(f"vibx.commands.{command}")
@@ -49,7 +50,7 @@ def run(command: str, args: list[str]) -> None:
     conclude: Callable[[], None] = getattr(module, "conclude", lambda: None)
     task: Callable[[Any], None] = module.main
     application = hydra.main(
-        version_base="1.3", config_path=str(config_directory()), config_name=command
+        version_base="1.3", config_path=str(config.directory()), config_name=command
     )(task)
     try:
         try:
@@ -69,13 +70,6 @@ def quoted(arg: str) -> str:
     """`runs=beta=1e-3,seed=0` with the quotes that Hydra wants around such a value."""
     key, _, value = arg.partition("=")
     return f'runs="{value}"' if key == "runs" and value and value[0] not in "\"'" else arg
-
-
-def config_directory() -> Path:
-    """The configuration inside an installed package, else the checkout's."""
-    package = Path(__file__).parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def user_error(error: BaseException | None) -> UserError | None:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -220,7 +221,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "confidence_penalty": ConfidencePenalty,
         "label_smoothing": LabelSmoothing,
     },
-    "optimizer": {"author": Optimizer, "seed_text": Optimizer},
+    "optimizer": {"author": Optimizer, "fast": Optimizer, "seed_text": Optimizer},
 }
 
 
@@ -311,6 +312,13 @@ class Config(Scalars):
             case _:
                 number = ""
         return f"{self.objective.name}-K{self.K}{number}-seed{self.seed}-{digest}"
+
+
+def directory() -> Path:
+    """`conf/`: that of an installed package, else the checkout's."""
+    package = Path(__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def parse(cfg: DictConfig) -> tuple[Config, Execution]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
@@ -27,6 +27,14 @@ from vibx.errors import UserError
 
 SCHEMA = 1
 Record = dict[str, Any]
+
+
+class StoredRun(NamedTuple):
+    """A finished run: its directory and its record."""
+
+    directory: Path
+    record: Record
+
 
 METRICS = "metrics.json"
 HISTORY = "history.csv"
