@@ -1,12 +1,21 @@
 """What the commands show: progress, a run's summary, tables of runs."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from vibx import paper
@@ -36,14 +45,16 @@ def show_warnings() -> None:
     logger.setLevel(logging.INFO)
 
 
-class EpochDisplay:
-    """A progress bar over a run's epochs on a terminal, plain lines in a pipe."""
+class TrainingDisplay:
+    """Progress bars over the epochs of runs on a terminal, plain lines in a pipe."""
 
-    def __init__(self, run_id: str, *, epochs: int):
-        self.epochs = epochs
-        self.latest_error = ""
+    def __init__(self, epochs: list[int]):
+        """Show runs with so many epochs each; a sweep has a bar of its own above theirs."""
+        self.runs = len(epochs)
+        self.shown: dict[str, TaskID] = {}
+        self.latest_error: dict[str, str] = {}
         self.progress = Progress(
-            TextColumn(run_id),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -51,7 +62,9 @@ class EpochDisplay:
             console=MESSAGES,
             disable=not MESSAGES.is_terminal,
         )
-        self.task = self.progress.add_task(run_id, total=epochs, measured="compiling")
+        self.sweep = self.progress.add_task(
+            f"{self.runs} runs", total=sum(epochs), measured="", visible=self.runs > 1
+        )
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -65,17 +78,36 @@ class EpochDisplay:
     ) -> None:
         self.progress.stop()
 
-    def __call__(self, row: dict[str, Any]) -> None:
+    @contextlib.contextmanager
+    def showing(self, runs: dict[str, int]) -> Iterator[None]:
+        """Show runs, by run_id with their numbers of epochs, while they are trained."""
+        for run_id, epochs in runs.items():
+            self.latest_error[run_id] = ""
+            self.shown[run_id] = self.progress.add_task(run_id, total=epochs, measured="compiling")
+            if self.runs > 1 and not MESSAGES.is_terminal:
+                MESSAGES.print(f"{len(self.shown)}/{self.runs} {run_id}")
+        try:
+            yield
+        finally:
+            for run_id in runs:
+                self.progress.update(self.shown[run_id], visible=False)
+
+    def __call__(self, run_id: str, row: dict[str, Any]) -> None:
         """Show an epoch's row of history.csv."""
         errors = {name: row[name] for name in row if name.endswith("_error_mc")}
         for name, error in errors.items():
-            self.latest_error = f", {name.removesuffix('_error_mc')} error {error:.2%}"
+            self.latest_error[run_id] = f", {name.removesuffix('_error_mc')} error {error:.2%}"
         rate = "" if row["rate_bits"] is None else f", rate {row['rate_bits']:.1f} bits"
-        measured = f"distortion {row['distortion_bits']:.4f} bits{rate}{self.latest_error}"
-        self.progress.update(self.task, completed=row["epoch"], measured=measured)
+        distortion = f"distortion {row['distortion_bits']:.4f} bits"
+        measured = f"{distortion}{rate}{self.latest_error[run_id]}"
+        task = self.progress.tasks[self.shown[run_id]]
+        advance = row["epoch"] - task.completed  # more than one where a run resumes
+        self.progress.update(task.id, advance=advance, measured=measured)
+        self.progress.update(self.sweep, advance=advance)
         if not MESSAGES.is_terminal and (errors or row["epoch"] == 1):
+            name = f"{run_id}: " if self.runs > 1 else ""
             seconds = f"{row['seconds']:.2f} s"
-            MESSAGES.print(f"epoch {row['epoch']}/{self.epochs}: {measured}, {seconds}")
+            MESSAGES.print(f"{name}epoch {row['epoch']}/{task.total:.0f}: {measured}, {seconds}")
 
 
 def percent(value: float) -> str:

@@ -1,55 +1,74 @@
-"""The epochs of one run, from its latest checkpoint to the end."""
+"""The epochs of a group of runs, from their latest checkpoint to the end."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from vibx.config import Config
 from vibx.data import Images
-from vibx.errors import FailedRunError
 from vibx.training.checkpoint import Checkpoints
+from vibx.training.group import one_of, padded, shared, stacked
 from vibx.training.state import TrainState, split
 from vibx.training.step import compiled_epoch, compiled_initial_state
 
 
-class DivergedError(FailedRunError):
-    """A run's objective is no longer finite."""
-
-
 class Epoch(NamedTuple):
-    """What an epoch left: the state after it, means over its images in nats, its time."""
+    """What an epoch left of one run: means over its images in nats, its share of the time."""
 
     number: int
-    state: TrainState
     objective: float
     distortion: float
     rate: float
     learning_rate: float
     seconds: float
+    states: TrainState
+    run: int
+    runs: int
+
+    @property
+    def state(self) -> TrainState:
+        """The run's state; valid until the next epoch is asked for, which reuses its memory."""
+        return one_of(self.states, self.run, runs=self.runs)
 
 
-def train(cfg: Config, images: Images, checkpoints: Checkpoints) -> Iterator[Epoch]:
-    """Train a run from its latest checkpoint and yield its epochs, numbered from 1.
+def train(
+    cfgs: Sequence[Config], images: Images, checkpoints: Sequence[Checkpoints]
+) -> Iterator[list[Epoch]]:
+    """Train runs of one program, all after the same epoch, and yield their epochs, from 1 on.
 
-    A yielded state is valid until the next epoch is asked for, which reuses its memory.
-
-    Raises:
-      DivergedError: the mean of the objective over an epoch is not finite.
+    A run whose objective is no longer finite goes on: it does not touch its neighbours.
     """
-    program, numbers = split(cfg)
-    key = jax.random.key(cfg.seed)
-    run_epoch = compiled_epoch(program, len(images.labels))
-    first = checkpoints.epoch or 0
-    state = checkpoints.restore(program) if first else compiled_initial_state(program)(key)
-    for number in range(first + 1, cfg.epochs + 1):
-        learning_rate = float(numbers.learning_rate * program.schedule_fraction(state.step))
+    (program,) = {split(cfg)[0] for cfg in cfgs}
+    (first,) = {c.epoch or 0 for c in checkpoints}
+    group = padded(list(range(len(cfgs))))
+    runs = len(group)
+    keys = [jax.random.key(cfg.seed) for cfg in cfgs]
+    if first:
+        states = [c.restore(program) for c in checkpoints]
+    else:
+        states = [compiled_initial_state(program)(key) for key in keys]
+    state = stacked([states[run] for run in group])
+    numbers = stacked([split(cfgs[run])[1] for run in group])
+    key = stacked([keys[run] for run in group])
+    images = shared(images, runs=runs)
+    run_epoch = compiled_epoch(program, len(images.labels), runs=runs)
+    for number in range(first + 1, program.epochs + 1):
         start = time.perf_counter()
         state, measurements = jax.block_until_ready(run_epoch(state, images, numbers, key))
-        seconds = time.perf_counter() - start
-        objective, distortion, rate = (float(m) for m in measurements)
-        if not np.isfinite(objective):
-            raise DivergedError(f"{cfg.run_id}: the objective is not finite in epoch {number}")
-        yield Epoch(number, state, objective, distortion, rate, learning_rate, seconds)
+        seconds = (time.perf_counter() - start) / len(cfgs)
+        fraction = program.schedule_fraction(jnp.int32((number - 1) * program.steps_per_epoch))
+        yield [
+            Epoch(
+                number,
+                *(float(term) for term in one_of(measurements, run, runs=runs)),
+                learning_rate=float(split(cfg)[1].learning_rate * fraction),
+                seconds=seconds,
+                states=state,
+                run=run,
+                runs=runs,
+            )
+            for run, cfg in enumerate(cfgs)
+        ]

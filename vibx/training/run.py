@@ -1,10 +1,11 @@
-"""One run from its configuration to its record: resume, train, evaluate, write."""
+"""Runs from their configurations to their records: resume, train, evaluate, write."""
 
 import contextlib
 import dataclasses
 import datetime
 import functools
 import logging
+import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from vibx import config, runs
 from vibx.config import Config
 from vibx.data import Dataset, Images, load, scale
 from vibx.encodings import DiagonalGaussian, FullCovarianceGaussian, Point
-from vibx.errors import Interrupted
+from vibx.errors import FailedRunError, Interrupted, UserError
 from vibx.evaluation import Predictions, predict_all, summarise
 from vibx.information import bits
 from vibx.streams import Stream, stream
@@ -38,51 +39,137 @@ logger = logging.getLogger(__name__)
 EMBEDDED_IMAGES = 1000  # Figure 2
 
 Row = dict[str, Any]
+Outcomes = dict[Config, runs.Record | Exception]
 
 
-def run(
-    cfg: Config,
-    directory: Path,
+class DivergedError(FailedRunError):
+    """A run's objective is no longer finite."""
+
+
+class Run:
+    """A run at work in its directory: its checkpoints, its history, and in the end its record."""
+
+    def __init__(self, cfg: Config, directory: Path):
+        self.start = utc_now()
+        self.cfg = cfg
+        self.directory = directory
+        runs.write_config(directory, cfg.to_dict())
+        self.checkpoints = Checkpoints(directory / runs.CHECKPOINTS)
+        self.history = runs.read_history(directory, until_epoch=self.epoch)
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs behind the latest checkpoint."""
+        return self.checkpoints.epoch or 0
+
+    def take(self, epoch: Epoch, data: Dataset, *, evaluate: bool, save: bool) -> Row:
+        """Add an epoch to the history, and a checkpoint to the directory if it is due."""
+        if not math.isfinite(epoch.objective):
+            raise DivergedError(
+                f"{self.cfg.run_id}: the objective is not finite in epoch {epoch.number}"
+            )
+        row = history_row(self.cfg, epoch)
+        if evaluate:
+            row |= held_out_columns(self.cfg, epoch.state, data)
+        self.history.append(row)
+        if save:
+            runs.write_history(self.directory, self.history)
+            self.checkpoints.save(epoch.number, epoch.state)
+        return row
+
+    def finish(self, data: Dataset) -> runs.Record:
+        """Evaluate the last checkpoint and write what the run leaves, metrics.json last."""
+        state = self.checkpoints.restore(split(self.cfg)[0])
+        sections = results(self.cfg, state, data, self.directory)
+        record = make_record(self.cfg, sections, self.history, start=self.start)
+        runs.write_json(self.directory / runs.METRICS, record)
+        logger.info("finished %s", self.cfg.run_id)
+        return record
+
+
+def train_runs(
+    directories: dict[Config, Path],
     *,
     eval_every: int,
     checkpoint_every: int,
-    on_epoch: Callable[[Row], None],
-) -> runs.Record:
-    """Train a run to its last epoch and write what it leaves in `directory`, metrics.json last.
+    on_epoch: Callable[[str, Row], None],
+) -> Outcomes:
+    """Train runs that share program and data, each to its last epoch and record, together.
 
-    Continues from the latest checkpoint. `on_epoch` sees every new row of history.csv.
+    They continue from their latest checkpoints. `on_epoch` sees the run_id and every new row of
+    history.csv. A run that fails (its objective is not finite, its directory cannot be written)
+    leaves its error in place of a record, and the others go on.
 
     Raises:
       DataError: the data set cannot be had.
-      DivergedError: the objective is not finite; the latest checkpoint stays.
       Interrupted: SIGINT or SIGTERM came; the epoch was finished and saved.
     """
-    start = utc_now()
-    data = dataset(cfg.data)
-    runs.write_config(directory, cfg.to_dict())
-    with Checkpoints(directory / runs.CHECKPOINTS) as checkpoints, stop_requests() as requested:
-        first = (checkpoints.epoch or 0) + 1
-        logger.info("epochs %d to %d of %s", first, cfg.epochs, cfg.run_id)
-        history = runs.read_history(directory, until_epoch=first - 1)
-        for epoch in train(cfg, data.train, checkpoints):
-            row = history_row(cfg, epoch)
-            last = epoch.number == cfg.epochs
-            if last or epoch.number % eval_every == 0:
-                row |= held_out_columns(cfg, epoch.state, data)
-            history.append(row)
-            on_epoch(row)
-            stop = requested()
-            if last or stop or epoch.number % checkpoint_every == 0:
-                runs.write_history(directory, history)
-                checkpoints.save(epoch.number, epoch.state)
-            if stop and not last:
-                raise Interrupted(f"saved after epoch {epoch.number} of {cfg.epochs}")
-        state = checkpoints.restore(split(cfg)[0])
-    sections = results(cfg, state, data, directory)
-    record = make_record(cfg, sections, history, start=start)
-    runs.write_json(directory / runs.METRICS, record)
-    logger.info("finished")
-    return record
+    outcomes: Outcomes = {}
+    data = dataset(next(iter(directories)).data)
+    with contextlib.ExitStack() as stack, stop_requests() as requested:
+        together: dict[int, list[Run]] = {}
+        for cfg, directory in directories.items():
+            with own_failure(cfg, outcomes):
+                run = Run(cfg, directory)
+                stack.enter_context(run.checkpoints)
+                together.setdefault(run.epoch, []).append(run)
+        for group in together.values():
+            train_group(
+                group,
+                data,
+                outcomes,
+                eval_every=eval_every,
+                checkpoint_every=checkpoint_every,
+                on_epoch=on_epoch,
+                requested=requested,
+            )
+    return outcomes
+
+
+def train_group(
+    group: list[Run],
+    data: Dataset,
+    outcomes: Outcomes,
+    *,
+    eval_every: int,
+    checkpoint_every: int,
+    on_epoch: Callable[[str, Row], None],
+    requested: Callable[[], bool],
+) -> None:
+    """`train_runs` for runs that stand at the same epoch; adds their outcomes."""
+    cfgs = [run.cfg for run in group]
+    for epochs in train(cfgs, data.train, [run.checkpoints for run in group]):
+        number, total = epochs[0].number, cfgs[0].epochs
+        last, stop = number == total, requested()
+        for run, epoch in zip(group, epochs, strict=True):
+            if run.cfg in outcomes:
+                continue
+            with own_failure(run.cfg, outcomes):
+                row = run.take(
+                    epoch,
+                    data,
+                    evaluate=last or number % eval_every == 0,
+                    save=last or stop or number % checkpoint_every == 0,
+                )
+                on_epoch(run.cfg.run_id, row)
+        if all(cfg in outcomes for cfg in cfgs):
+            return
+        if stop and not last:
+            raise Interrupted(f"saved after epoch {number} of {total}")
+    for run in group:
+        if run.cfg not in outcomes:
+            with own_failure(run.cfg, outcomes):
+                outcomes[run.cfg] = run.finish(data)
+
+
+@contextlib.contextmanager
+def own_failure(cfg: Config, outcomes: Outcomes) -> Iterator[None]:
+    """Keep what fails a run as its outcome, so that the others go on."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        logger.info("failed: %s", error)
+        outcomes[cfg] = error
 
 
 def evaluate(

@@ -13,7 +13,10 @@ from vibx.model import PIXELS
 from vibx.objectives import OBJECTIVES, Hyperparameters, Terms
 from vibx.streams import Stream, stream
 from vibx.training.adam import averaged, averaging_span, scale_by_adam
+from vibx.training.group import ALL_RUNS, EACH_RUN, run_mesh, stacked
 from vibx.training.state import Program, TrainState, initial_state, model_with
+
+MEMORY_SHARE = 0.8  # of what is free on a device, for the runs trained at once
 
 
 class Measurements(NamedTuple):
@@ -87,24 +90,50 @@ def train_epoch(
 
 
 @functools.cache
-def compiled_epoch(program: Program, images: int) -> Callable[..., tuple[TrainState, Measurements]]:
-    """`train_epoch` of one run on so many images, compiled; the state is donated."""
-    epoch = jax.jit(
-        functools.partial(train_epoch, program),
-        donate_argnums=0,
-        compiler_options=compiler_options(),
-    )
-    return epoch.lower(*jax.eval_shape(lambda: example_arguments(program, images))).compile()
+def compiled_epoch(program: Program, images: int, *, runs: int = 1) -> jax.stages.Compiled:
+    """`train_epoch` on so many images, compiled; the state is donated.
+
+    With more than one run, state, numbers and key have a leading run axis, which is sharded over
+    the local devices; their number must divide it.
+    """
+    epoch = functools.partial(train_epoch, program)
+    if runs > 1:
+        epoch = jax.shard_map(
+            jax.vmap(epoch, in_axes=(0, None, 0, 0)),
+            mesh=run_mesh(),
+            in_specs=(EACH_RUN, ALL_RUNS, EACH_RUN, EACH_RUN),
+            out_specs=EACH_RUN,
+        )
+    jitted = jax.jit(epoch, donate_argnums=0, compiler_options=compiler_options())
+    return jitted.lower(*jax.eval_shape(lambda: example_arguments(program, images, runs))).compile()
 
 
 def example_arguments(
-    program: Program, images: int
+    program: Program, images: int, runs: int
 ) -> tuple[TrainState, Images, Hyperparameters, Key[Array, ""]]:
     """Arguments of `train_epoch` after the program, for their shapes."""
-    key = jax.random.key(0)
+    keys = [jax.random.key(0)] * runs
     pixels, labels = jnp.zeros((images, PIXELS), jnp.uint8), jnp.zeros(images, jnp.int32)
     numbers = jax.tree.map(jnp.float32, Hyperparameters(learning_rate=0.0))
-    return initial_state(program, key), Images(pixels, labels), numbers, key
+    states = stacked([initial_state(program, key) for key in keys])
+    return states, Images(pixels, labels), stacked([numbers] * runs), stacked(keys)
+
+
+def runs_that_fit(program: Program, images: int) -> int:
+    """How many runs to train at once: one on a CPU, elsewhere as many as memory holds.
+
+    Under `vmap` a CPU's batched matrix products are slower than one run's after another.
+    """
+    if jax.default_backend() == "cpu":
+        return 1
+    need = compiled_epoch(program, images).memory_analysis()
+    per_run = need.temp_size_in_bytes + need.output_size_in_bytes
+    fitting = []
+    for device in jax.local_devices():
+        memory = device.memory_stats()
+        free = memory["bytes_limit"] - memory["bytes_in_use"]
+        fitting.append(max(1, int(MEMORY_SHARE * free / per_run)))
+    return min(fitting) * len(fitting)
 
 
 def compiler_options() -> dict[str, bool]:

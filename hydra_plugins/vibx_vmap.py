@@ -1,0 +1,44 @@
+"""Hydra's door to `vibx.launchers`: launchers have to live in this namespace package."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class VmapLauncher(Launcher):
+    """Trains the jobs of a sweep as groups that share a compiled program."""
+
+    def __init__(self, runs_at_once: int | None):
+        self.runs_at_once = runs_at_once
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what is needed to compose the jobs."""
+        self.config_loader = hydra_context.config_loader
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Compose and check all jobs, then train them."""
+        from vibx.config import parse
+        from vibx.errors import UserError
+        from vibx.launchers import sweep
+
+        root = Path(self.config.hydra.sweep.dir)
+        (root / "multirun.yaml").unlink()  # Hydra's; every run keeps its own configuration
+        load = self.config_loader.load_sweep_config
+        try:
+            jobs = [parse(load(self.config, list(overrides))) for overrides in job_overrides]
+        except UserError:
+            with contextlib.suppress(OSError):  # not empty: a store
+                root.rmdir()
+            raise
+        sweep(jobs, runs_at_once=self.runs_at_once)
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]

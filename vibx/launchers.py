@@ -1,0 +1,154 @@
+"""From the configurations of one run or of a sweep to finished runs in the store.
+
+Runs that differ only in traced numbers share a compiled program. A group of them is trained
+together where that is faster, and one after another through it where it is not.
+"""
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vibx import runs
+from vibx.config import Config, Execution
+from vibx.display import RESULTS, TrainingDisplay, run_table, show_warnings
+from vibx.errors import Interrupted, Stop, UserError
+
+logger = logging.getLogger("vibx")
+
+Job = tuple[Config, Execution]
+Outcomes = dict[str, runs.Record | Exception]
+
+
+def sweep(jobs: Sequence[Job], *, runs_at_once: int | None) -> None:
+    """Launch the jobs of a sweep and end with one table of all their runs.
+
+    Raises:
+      Stop: a run failed; the others went on.
+    """
+    outcomes = launch(jobs, runs_at_once=runs_at_once)
+    problems = {name: error for name, error in outcomes.items() if isinstance(error, Exception)}
+    records = [record for record in outcomes.values() if not isinstance(record, Exception)]
+    said = {name: str(error).removeprefix(f"{name}: ") for name, error in problems.items()}
+    RESULTS.print(run_table(records, said))
+    for error in problems.values():
+        if not isinstance(error, runs.LockedError):
+            raise Stop from error
+
+
+def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
+    """Bring every run to its record; the outcomes are by run_id, in the order of the jobs.
+
+    Finished runs are read, unfinished ones resume. A run that fails, or that another process is
+    training, has an error in place of a record.
+
+    Args:
+      jobs: configurations and how to carry them out; a run that comes twice counts once.
+      runs_at_once: most runs to train together. None: one on a CPU, elsewhere as many as fit.
+
+    Raises:
+      Interrupted: SIGINT or SIGTERM came; what was being trained is saved.
+    """
+    show_warnings()
+    outcomes: Outcomes = {}
+    pending: dict[Config, Execution] = {}
+    for cfg, execution in dict(jobs).items():
+        directory = Path(execution.root) / cfg.run_id
+        if runs.is_finished(directory) and not execution.force:
+            outcomes[cfg.run_id] = runs.read_record(directory)
+        else:
+            pending[cfg] = execution
+    if len(outcomes) == 1 == len(jobs):
+        RESULTS.print(f"{jobs[0][0].run_id} is finished; force=true trains it again")
+    elif outcomes:
+        RESULTS.print(f"{len(outcomes)} runs are finished; force=true trains them again")
+    if pending:
+        with TrainingDisplay([cfg.epochs for cfg in pending]) as display:
+            for group, execution in groups(pending, runs_at_once=runs_at_once):
+                outcomes |= train_group(group, execution, display)
+    return {cfg.run_id: outcomes[cfg.run_id] for cfg, _ in jobs}
+
+
+def groups(
+    pending: dict[Config, Execution], *, runs_at_once: int | None
+) -> Iterator[tuple[list[Config], Execution]]:
+    """Split runs into groups that share a program, images and the way they are carried out."""
+    from vibx.training.state import split  # jax is imported here, after all checks
+    from vibx.training.step import runs_that_fit
+
+    sharing: dict[tuple, list[Config]] = {}
+    for cfg, execution in pending.items():
+        sharing.setdefault((split(cfg)[0], cfg.data, execution), []).append(cfg)
+    for (program, data, execution), cfgs in sharing.items():
+        size = runs_at_once or runs_that_fit(program, data.train_size)
+        for start in range(0, len(cfgs), size):
+            yield cfgs[start : start + size], execution
+
+
+def train_group(group: list[Config], execution: Execution, display: TrainingDisplay) -> Outcomes:
+    """Train the runs of a group together, each under the lock of its directory."""
+    from vibx.training.run import train_runs
+
+    outcomes: Outcomes = {}
+    with contextlib.ExitStack() as locks:
+        directories = {}
+        for cfg in group:
+            directory = Path(execution.root) / cfg.run_id
+            try:
+                locks.enter_context(working_on(directory))
+            except (runs.LockedError, OSError) as error:
+                outcomes[cfg.run_id] = error
+                continue
+            if execution.force:
+                clear(directory)
+            if runs.is_finished(directory):  # by a process that held the lock until now
+                outcomes[cfg.run_id] = runs.read_record(directory)
+            else:
+                directories[cfg] = directory
+        epochs = {cfg.run_id: cfg.epochs for cfg in directories}
+        try:
+            if directories:
+                with display.showing(epochs):
+                    trained = train_runs(
+                        directories,
+                        eval_every=execution.eval_every,
+                        checkpoint_every=execution.checkpoint_every,
+                        on_epoch=display,
+                    )
+                outcomes |= {cfg.run_id: outcome for cfg, outcome in trained.items()}
+        except Interrupted as stop:
+            what = next(iter(epochs)) if len(epochs) == 1 else f"{len(epochs)} runs"
+            raise Interrupted(f"{what}: {stop}; the same command resumes it") from None
+        except UserError as error:
+            outcomes |= dict.fromkeys(epochs, error)
+        except Exception:
+            logger.info("failed", exc_info=True)
+            raise
+    return outcomes
+
+
+@contextlib.contextmanager
+def working_on(directory: Path) -> Iterator[None]:
+    """Hold a run's directory and log to its train.log; remove it if the run never got started."""
+    with runs.lock(directory):
+        handler = logging.FileHandler(directory / runs.LOG, delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
+            if not (directory / runs.CONFIG).exists():
+                shutil.rmtree(directory)
+
+
+def clear(directory: Path) -> None:
+    """Remove what a run left, its record first."""
+    (directory / runs.METRICS).unlink(missing_ok=True)
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (runs.LOCK, runs.LOG):
+            path.unlink()

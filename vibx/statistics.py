@@ -1,0 +1,117 @@
+"""Intervals over seeds, and paired comparisons of two models over seeds and test images."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats  # type: ignore[import-untyped]
+
+LEVEL = 0.95  # of every interval
+RESAMPLES = 10_000
+
+
+class Interval(NamedTuple):
+    """A 95% interval, in the unit of what it is about."""
+
+    low: float
+    high: float
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds. A single seed has no interval."""
+
+    mean: float
+    interval: Interval | None
+    seeds: int
+
+
+class Comparison(NamedTuple):
+    """A mean difference of two models' errors; `p` is of the two-sided test that it is zero."""
+
+    difference: float
+    interval: Interval
+    p: float
+
+
+class McNemar(NamedTuple):
+    """Numbers of images that one model alone gets wrong; `p` is that of equal chances."""
+
+    wrong_here: int
+    wrong_there: int
+    p: float
+
+
+def over_seeds(values: npt.ArrayLike) -> Estimate:
+    """The mean of one value per seed, with its Student t interval."""
+    values = np.asarray(values, np.float64)
+    mean, seeds = float(values.mean()), len(values)
+    if seeds == 1:
+        return Estimate(mean, None, seeds)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * stats.sem(values))
+    return Estimate(mean, Interval(mean - half, mean + half), seeds)
+
+
+def paired_t(errors: npt.ArrayLike, *, minus: npt.ArrayLike) -> Comparison:
+    """The paired t test over seeds: `errors` and `minus` are two models' errors, seed by seed.
+
+    The test images are taken as given: it says nothing about other images.
+
+    Raises:
+      ValueError: fewer than two seeds.
+    """
+    differences = np.subtract(errors, minus)
+    difference, interval, _ = over_seeds(differences)
+    if interval is None:
+        raise ValueError("a paired t test takes at least two seeds")
+    # Without any difference t is 0/0.
+    p = float(stats.ttest_rel(errors, minus).pvalue) if differences.any() else 1.0
+    return Comparison(difference, interval, p)
+
+
+def mcnemar(wrong: npt.ArrayLike, *, against: npt.ArrayLike) -> McNemar:
+    """The exact McNemar test of two models on the same images; whether each image is wrong."""
+    wrong, against = np.asarray(wrong, bool), np.asarray(against, bool)
+    here, there = int((wrong & ~against).sum()), int((against & ~wrong).sum())
+    p = float(stats.binomtest(here, here + there).pvalue) if here + there else 1.0
+    return McNemar(here, there, p)
+
+
+def crossed_bootstrap(wrong: npt.ArrayLike, *, minus: npt.ArrayLike, seed: int) -> Comparison:
+    """The difference of two models' mean errors, for other seeds and other test images.
+
+    Seeds and images are resampled independently of each other, and both models keep the same
+    ones. The interval is the percentile one; it tends to be too wide where the models' mistakes
+    vary from seed to seed (Owen 2007, "The pigeonhole bootstrap").
+
+    Args:
+      wrong: whether a model is wrong, [seeds, images].
+      minus: the same of the model that is subtracted, for the same seeds and images.
+      seed: of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    differences = np.asarray(wrong, np.int64) - np.asarray(minus, np.int64)
+    seeds, images = differences.shape
+    # Images whose differences agree in every seed are interchangeable: it is enough to draw how
+    # many of each pattern a resample has, and most images have the pattern of no difference.
+    patterns, counts = np.unique(differences, axis=1, return_counts=True)
+    of_patterns = rng.multinomial(images, counts / images, size=RESAMPLES)
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+    sums = ((of_patterns @ patterns.T) * of_seeds).sum(axis=1)
+    low, high = np.quantile(sums / differences.size, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # The smallest level whose interval holds zero; the data themselves count as one resample.
+    beyond = 1 + min((sums <= 0).sum(), (sums >= 0).sum())
+    p = min(1.0, float(2 * beyond / (RESAMPLES + 1)))
+    return Comparison(float(differences.mean()), Interval(float(low), float(high)), p)
+
+
+def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Holm's adjustment of the p of several tests: below 0.05 at most one time in 20 by chance.
+
+    That is the chance that any of the differences that are zero is taken for real.
+    """
+    p_values = np.asarray(p_values, np.float64)
+    order = np.argsort(p_values)
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * p_values[order]))
+    return adjusted
