@@ -1,12 +1,14 @@
 # One virtual environment, pinned by constraints.txt; PYTHON chooses the interpreter that makes it.
 PYTHON ?= python3
 ARGS ?=
+SCALE ?= fast
+EXPERIMENTS := select_dropout select_penalty select_smoothing table1 figure1 figure1b figure2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint format clean
+.PHONY: help train figures reproduce test lint format clean
 
 help:  ## List the targets
 	@echo 'usage: make <target>'
@@ -19,6 +21,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 train: $(INSTALLED)  ## Train the paper's model of Table 1; ARGS="beta=1e-2 epochs=2" changes it
 	$(BIN)/vibx train $(ARGS)
+
+figures: $(INSTALLED)  ## Draw Table 1 and the figures from the records in outputs/paper
+	$(BIN)/vibx figures root=outputs/paper $(ARGS)
+
+reproduce: $(INSTALLED)  ## Train what is missing for SCALE=smoke, fast or paper, then draw
+	for experiment in $(EXPERIMENTS); do \
+	    $(BIN)/vibx train experiment=$$experiment scale=$(SCALE) $(ARGS) || exit; \
+	done
+	$(BIN)/vibx figures scale=$(SCALE) $(ARGS)
 
 test: lint  ## Install, lint, check types and import contract, run all tests
 	$(BIN)/pytest $(ARGS)

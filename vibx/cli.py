@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a model, or a sweep of them with -m",
     "evaluate": "re-evaluate finished runs with another number of samples",
     "runs": "list the runs of a store",
+    "figures": "draw Table 1 and Figures 1 and 2 from finished runs",
 }
 
 USAGE = "usage: vibx <command> [key=value ...]\n\n{commands}\n\nvibx <command> --help tells more.\n"

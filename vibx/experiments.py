@@ -3,41 +3,48 @@
 Imports no jax: tables and figures get their records here.
 """
 
+import copy
+import functools
 import itertools
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
 from vibx import config, runs
 from vibx.config import Config
-from vibx.errors import UserError
 from vibx.runs import StoredRun
 
 SCALES = ("paper", "fast", "smoke")  # the largest first
-
-
-class MissingRunsError(UserError):
-    """Runs of an experiment have no record; the message has the command that trains them."""
 
 
 def expand(experiment: str, *, scale: str) -> list[Config]:
     """The runs of an experiment: every combination of its grid, in the grid's order."""
     chosen = [f"experiment={experiment}", f"scale={scale}"]
     with initialize_config_dir(str(config.directory()), version_base="1.3"):
+        compose_once = functools.cache(lambda *groups: compose("train", [*chosen, *groups]))
         grid = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
-        overrides = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in grid.items()])
-        combinations = itertools.product(*map(choices, overrides))
-        return [config.parse(compose("train", [*chosen, *c]))[0] for c in combinations]
+        parse = OverridesParser.create().parse_override
+        axes = [values(parse(f"{key}={swept}")) for key, swept in grid.items()]
+        cfgs = []
+        for combination in itertools.product(*axes):
+            groups = [text for text in combination if text.partition("=")[0] in config.GROUPS]
+            cfg = copy.deepcopy(compose_once(*groups))
+            for number in map(parse, set(combination) - set(groups)):
+                OmegaConf.update(cfg, number.key_or_group, number.value())
+            cfgs.append(config.parse(cfg)[0])
+        return cfgs
 
 
-def choices(override: Override) -> list[str]:
-    """A swept key's overrides, one per value."""
-    key = override.key_or_group
-    if override.is_sweep_override():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    return [f"{key}={override.get_value_element_as_str()}"]
+def values(swept: Override) -> list[str]:
+    """The overrides that a swept key stands for, one per value."""
+    key = swept.key_or_group
+    if swept.is_sweep_override():
+        return [f"{key}={value}" for value in swept.sweep_string_iterator()]
+    return [f"{key}={swept.get_value_element_as_str()}"]
 
 
 def read_store(root: Path) -> dict[Config, StoredRun]:
@@ -58,20 +65,16 @@ def read_store(root: Path) -> dict[Config, StoredRun]:
     return store
 
 
-def collect(
-    experiment: str, *, scale: str, store: dict[Config, StoredRun], root: Path
-) -> list[StoredRun]:
-    """The records of an experiment's runs, in the grid's order, all of them.
+class Collected(NamedTuple):
+    """The runs of an experiment that a store has, in the grid's order, and those that it lacks."""
 
-    Raises:
-      MissingRunsError: some are not in the store.
-    """
+    runs: list[StoredRun]
+    missing: list[Config]
+
+
+def collect(experiment: str, *, scale: str, store: dict[Config, StoredRun]) -> Collected:
+    """Look an experiment's runs up in a store, by their whole configuration."""
     wanted = expand(experiment, scale=scale)
-    missing = [cfg.run_id for cfg in wanted if cfg not in store]
-    if missing:
-        raise MissingRunsError(
-            f"{experiment} at scale={scale}: {len(missing)} of {len(wanted)} runs are missing in "
-            f"{root} ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); train them: "
-            f"vibx train experiment={experiment} scale={scale} root={root}"
-        )
-    return [store[cfg] for cfg in wanted]
+    return Collected(
+        [store[cfg] for cfg in wanted if cfg in store], [cfg for cfg in wanted if cfg not in store]
+    )

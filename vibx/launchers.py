@@ -52,33 +52,42 @@ def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
     """
     show_warnings()
     outcomes: Outcomes = {}
-    pending: dict[Config, Execution] = {}
-    for cfg, execution in dict(jobs).items():
-        directory = Path(execution.root) / cfg.run_id
+    for cfg, execution in jobs:
+        directory = directory_of(cfg, execution)
         if runs.is_finished(directory) and not execution.force:
             outcomes[cfg.run_id] = runs.read_record(directory)
-        else:
-            pending[cfg] = execution
     if len(outcomes) == 1 == len(jobs):
         RESULTS.print(f"{jobs[0][0].run_id} is finished; force=true trains it again")
     elif outcomes:
         RESULTS.print(f"{len(outcomes)} runs are finished; force=true trains them again")
+    pending = {cfg for cfg, _ in jobs if cfg.run_id not in outcomes}
     if pending:
         with TrainingDisplay([cfg.epochs for cfg in pending]) as display:
-            for group, execution in groups(pending, runs_at_once=runs_at_once):
-                outcomes |= train_group(group, execution, display)
+            for group, execution in groups(jobs, runs_at_once=runs_at_once):
+                unfinished = [cfg for cfg in group if cfg in pending]
+                if unfinished:
+                    outcomes |= train_group(unfinished, execution, display, at_once=len(group))
     return {cfg.run_id: outcomes[cfg.run_id] for cfg, _ in jobs}
 
 
+def directory_of(cfg: Config, execution: Execution) -> Path:
+    """Where a run is kept."""
+    return Path(execution.root) / cfg.run_id
+
+
 def groups(
-    pending: dict[Config, Execution], *, runs_at_once: int | None
+    jobs: Sequence[Job], *, runs_at_once: int | None
 ) -> Iterator[tuple[list[Config], Execution]]:
-    """Split runs into groups that share a program, images and the way they are carried out."""
+    """Split jobs into groups that share a program, images and the way they are carried out.
+
+    Over all jobs, finished or not: a sweep that is taken up again has the same groups, so its runs
+    come to the same bits.
+    """
     from vibx.training.state import split  # jax is imported here, after all checks
     from vibx.training.step import runs_that_fit
 
     sharing: dict[tuple, list[Config]] = {}
-    for cfg, execution in pending.items():
+    for cfg, execution in dict(jobs).items():
         sharing.setdefault((split(cfg)[0], cfg.data, execution), []).append(cfg)
     for (program, data, execution), cfgs in sharing.items():
         size = runs_at_once or runs_that_fit(program, data.train_size)
@@ -86,15 +95,17 @@ def groups(
             yield cfgs[start : start + size], execution
 
 
-def train_group(group: list[Config], execution: Execution, display: TrainingDisplay) -> Outcomes:
-    """Train the runs of a group together, each under the lock of its directory."""
-    from vibx.training.run import train_runs
+def train_group(
+    group: list[Config], execution: Execution, display: TrainingDisplay, *, at_once: int
+) -> Outcomes:
+    """Train runs together, in a program for `at_once` runs, each under its directory's lock."""
+    from vibx.training.group import lanes_for
 
     outcomes: Outcomes = {}
     with contextlib.ExitStack() as locks:
         directories = {}
         for cfg in group:
-            directory = Path(execution.root) / cfg.run_id
+            directory = directory_of(cfg, execution)
             try:
                 locks.enter_context(working_on(directory))
             except (runs.LockedError, OSError) as error:
@@ -106,26 +117,36 @@ def train_group(group: list[Config], execution: Execution, display: TrainingDisp
                 outcomes[cfg.run_id] = runs.read_record(directory)
             else:
                 directories[cfg] = directory
-        epochs = {cfg.run_id: cfg.epochs for cfg in directories}
-        try:
-            if directories:
-                with display.showing(epochs):
-                    trained = train_runs(
-                        directories,
-                        eval_every=execution.eval_every,
-                        checkpoint_every=execution.checkpoint_every,
-                        on_epoch=display,
-                    )
-                outcomes |= {cfg.run_id: outcome for cfg, outcome in trained.items()}
-        except Interrupted as stop:
-            what = next(iter(epochs)) if len(epochs) == 1 else f"{len(epochs)} runs"
-            raise Interrupted(f"{what}: {stop}; the same command resumes it") from None
-        except UserError as error:
-            outcomes |= dict.fromkeys(epochs, error)
-        except Exception:
-            logger.info("failed", exc_info=True)
-            raise
+        if directories:
+            outcomes |= train_locked(directories, execution, display, lanes=lanes_for(at_once))
     return outcomes
+
+
+def train_locked(
+    directories: dict[Config, Path], execution: Execution, display: TrainingDisplay, *, lanes: int
+) -> Outcomes:
+    """Train runs together under the progress display; says how a stop is taken up again."""
+    from vibx.training.run import train_runs
+
+    epochs = {cfg.run_id: cfg.epochs for cfg in directories}
+    try:
+        with display.showing(epochs):
+            trained = train_runs(
+                directories,
+                lanes=lanes,
+                eval_every=execution.eval_every,
+                checkpoint_every=execution.checkpoint_every,
+                on_epoch=display,
+            )
+    except Interrupted as stop:
+        what = next(iter(epochs)) if len(epochs) == 1 else f"{len(epochs)} runs"
+        raise Interrupted(f"{what}: {stop}; the same command resumes it") from None
+    except UserError as error:
+        return dict.fromkeys(epochs, error)
+    except Exception:
+        logger.info("failed", exc_info=True)
+        raise
+    return {cfg.run_id: outcome for cfg, outcome in trained.items()}
 
 
 @contextlib.contextmanager

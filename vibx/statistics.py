@@ -34,10 +34,10 @@ class Comparison(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Numbers of images that one model alone gets wrong; `p` is that of equal chances."""
+    """Images that only this, or only the other model gets wrong; `p` that both are as likely."""
 
-    wrong_here: int
-    wrong_there: int
+    only_this: int
+    only_other: int
     p: float
 
 
@@ -69,11 +69,11 @@ def paired_t(errors: npt.ArrayLike, *, minus: npt.ArrayLike) -> Comparison:
 
 
 def mcnemar(wrong: npt.ArrayLike, *, against: npt.ArrayLike) -> McNemar:
-    """The exact McNemar test of two models on the same images; whether each image is wrong."""
+    """The exact McNemar test of two models, from whether each gets each image wrong."""
     wrong, against = np.asarray(wrong, bool), np.asarray(against, bool)
-    here, there = int((wrong & ~against).sum()), int((against & ~wrong).sum())
-    p = float(stats.binomtest(here, here + there).pvalue) if here + there else 1.0
-    return McNemar(here, there, p)
+    this, other = int((wrong & ~against).sum()), int((against & ~wrong).sum())
+    p = float(stats.binomtest(this, this + other).pvalue) if this + other else 1.0
+    return McNemar(this, other, p)
 
 
 def crossed_bootstrap(wrong: npt.ArrayLike, *, minus: npt.ArrayLike, seed: int) -> Comparison:
@@ -105,9 +105,10 @@ def crossed_bootstrap(wrong: npt.ArrayLike, *, minus: npt.ArrayLike, seed: int) 
 
 
 def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Holm's adjustment of the p of several tests: below 0.05 at most one time in 20 by chance.
+    """Holm's adjustment of several tests' p, in their order.
 
-    That is the chance that any of the differences that are zero is taken for real.
+    Where all of them that are below a level count as found, the probability of any false finding
+    is at most that level.
     """
     p_values = np.asarray(p_values, np.float64)
     order = np.argsort(p_values)

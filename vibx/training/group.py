@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 EACH_RUN = PartitionSpec("runs")
@@ -21,18 +21,25 @@ def run_mesh() -> Mesh:
     return Mesh(jax.local_devices(), "runs")
 
 
-def padded(runs: Sequence[Tree]) -> list[Tree]:
-    """A group whose size the number of devices divides: the last run is repeated."""
-    short = 0 if len(runs) == 1 else -len(runs) % jax.local_device_count()
-    return [*runs, *runs[-1:] * short]
+def lanes_for(runs: int) -> int:
+    """Lanes of a program that trains so many runs at once: the devices have equally many."""
+    return 1 if runs == 1 else runs + -runs % jax.local_device_count()
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:
     """The trees of a group's runs as one, each run on its device."""
     if len(trees) == 1:
         return trees[0]
-    tree = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    on_host = jax.device_get(trees)  # together they may not fit on one device
+    tree = jax.tree.map(lambda *leaves: np.stack(leaves), *on_host)
     return jax.device_put(tree, NamedSharding(run_mesh(), EACH_RUN))
+
+
+def stacked_shape(tree: Tree, *, runs: int) -> Tree:
+    """The shapes of `stacked` trees of runs that each have these shapes."""
+    if runs == 1:
+        return tree
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct((runs, *s.shape), s.dtype), tree)
 
 
 def shared(tree: Tree, *, runs: int) -> Tree:

@@ -10,65 +10,87 @@ import jax.numpy as jnp
 from vibx.config import Config
 from vibx.data import Images
 from vibx.training.checkpoint import Checkpoints
-from vibx.training.group import one_of, padded, shared, stacked
-from vibx.training.state import TrainState, split
+from vibx.training.group import one_of, shared, stacked
+from vibx.training.state import Program, TrainState, split
 from vibx.training.step import compiled_epoch, compiled_initial_state
 
 
 class Epoch(NamedTuple):
-    """What an epoch left of one run: means over its images in nats, its share of the time."""
+    """An epoch of one run: means over its images while the weights moved, its share of the time."""
 
+    run: int  # its place in the group
     number: int
     objective: float
     distortion: float
     rate: float
     learning_rate: float
     seconds: float
-    states: TrainState
-    run: int
-    runs: int
+    states: TrainState  # of all lanes
+    lanes: int
 
     @property
     def state(self) -> TrainState:
         """The run's state; valid until the next epoch is asked for, which reuses its memory."""
-        return one_of(self.states, self.run, runs=self.runs)
+        return one_of(self.states, self.run, runs=self.lanes)
+
+
+def start(program: Program, cfg: Config, checkpoints: Checkpoints) -> TrainState:
+    """A run's state at its latest checkpoint, or before the first step."""
+    if checkpoints.epoch:
+        return checkpoints.restore(program)
+    return compiled_initial_state(program)(jax.random.key(cfg.seed))
 
 
 def train(
-    cfgs: Sequence[Config], images: Images, checkpoints: Sequence[Checkpoints]
+    cfgs: Sequence[Config], images: Images, checkpoints: Sequence[Checkpoints], *, lanes: int
 ) -> Iterator[list[Epoch]]:
-    """Train runs of one program, all after the same epoch, and yield their epochs, from 1 on.
+    """Train runs of one program from their checkpoints, and yield their epochs of each round.
 
-    A run whose objective is no longer finite goes on: it does not touch its neighbours.
+    A run that is through, or whose objective is no longer finite, goes on unseen until the others
+    are through too: it does not touch them.
+
+    Args:
+      cfgs: configurations of the runs.
+      images: what all of them are trained on.
+      checkpoints: of each run, where it starts.
+      lanes: runs that the compiled program trains at once; spare ones repeat the last run.
     """
     (program,) = {split(cfg)[0] for cfg in cfgs}
-    (first,) = {c.epoch or 0 for c in checkpoints}
-    group = padded(list(range(len(cfgs))))
-    runs = len(group)
-    keys = [jax.random.key(cfg.seed) for cfg in cfgs]
-    if first:
-        states = [c.restore(program) for c in checkpoints]
-    else:
-        states = [compiled_initial_state(program)(key) for key in keys]
-    state = stacked([states[run] for run in group])
-    numbers = stacked([split(cfgs[run])[1] for run in group])
-    key = stacked([keys[run] for run in group])
-    images = shared(images, runs=runs)
-    run_epoch = compiled_epoch(program, len(images.labels), runs=runs)
-    for number in range(first + 1, program.epochs + 1):
-        start = time.perf_counter()
+    spare = [len(cfgs) - 1] * (lanes - len(cfgs))
+    order = [*range(len(cfgs)), *spare]
+    state = stacked([start(program, cfgs[run], checkpoints[run]) for run in order])
+    numbers = stacked([split(cfgs[run])[1] for run in order])
+    seeds = [jax.random.key_data(jax.random.key(cfgs[run].seed)) for run in order]
+    key = jax.random.wrap_key_data(stacked(seeds))
+    images = shared(images, runs=lanes)
+    run_epoch = compiled_epoch(program, len(images.labels), runs=lanes)
+    behind = [c.epoch or 0 for c in checkpoints]
+    for ahead in range(1, program.epochs - min(behind) + 1):
+        begin = time.perf_counter()
         state, measurements = jax.block_until_ready(run_epoch(state, images, numbers, key))
-        seconds = (time.perf_counter() - start) / len(cfgs)
-        fraction = program.schedule_fraction(jnp.int32((number - 1) * program.steps_per_epoch))
-        yield [
-            Epoch(
-                number,
-                *(float(term) for term in one_of(measurements, run, runs=runs)),
-                learning_rate=float(split(cfg)[1].learning_rate * fraction),
-                seconds=seconds,
-                states=state,
-                run=run,
-                runs=runs,
-            )
-            for run, cfg in enumerate(cfgs)
-        ]
+        seconds = (time.perf_counter() - begin) / len(cfgs)
+        epochs = []
+        for run, cfg in enumerate(cfgs):
+            number = behind[run] + ahead
+            if number <= program.epochs:
+                objective, distortion, rate = map(float, one_of(measurements, run, runs=lanes))
+                epochs.append(
+                    Epoch(
+                        run=run,
+                        number=number,
+                        objective=objective,
+                        distortion=distortion,
+                        rate=rate,
+                        learning_rate=learning_rate(cfg, program, number),
+                        seconds=seconds,
+                        states=state,
+                        lanes=lanes,
+                    )
+                )
+        yield epochs
+
+
+def learning_rate(cfg: Config, program: Program, epoch: int) -> float:
+    """The learning rate at the first step of an epoch."""
+    step = jnp.int32((epoch - 1) * program.steps_per_epoch)
+    return float(split(cfg)[1].learning_rate * program.schedule_fraction(step))

@@ -90,76 +90,53 @@ class Run:
 def train_runs(
     directories: dict[Config, Path],
     *,
+    lanes: int,
     eval_every: int,
     checkpoint_every: int,
     on_epoch: Callable[[str, Row], None],
 ) -> Outcomes:
-    """Train runs that share program and data, each to its last epoch and record, together.
+    """Train runs that share program and data together, each to its last epoch and its record.
 
-    They continue from their latest checkpoints. `on_epoch` sees the run_id and every new row of
-    history.csv. A run that fails (its objective is not finite, its directory cannot be written)
-    leaves its error in place of a record, and the others go on.
+    They continue from their latest checkpoints, in a program of so many lanes. `on_epoch` sees the
+    run_id and every new row of history.csv. A run that fails (its objective is not finite, its
+    directory cannot be written) leaves its error in place of a record, and the others go on.
 
     Raises:
       DataError: the data set cannot be had.
       Interrupted: SIGINT or SIGTERM came; the epoch was finished and saved.
     """
     outcomes: Outcomes = {}
+    group: list[Run] = []
     data = dataset(next(iter(directories)).data)
     with contextlib.ExitStack() as stack, stop_requests() as requested:
-        together: dict[int, list[Run]] = {}
         for cfg, directory in directories.items():
             with own_failure(cfg, outcomes):
-                run = Run(cfg, directory)
+                group.append(run := Run(cfg, directory))
                 stack.enter_context(run.checkpoints)
-                together.setdefault(run.epoch, []).append(run)
-        for group in together.values():
-            train_group(
-                group,
-                data,
-                outcomes,
-                eval_every=eval_every,
-                checkpoint_every=checkpoint_every,
-                on_epoch=on_epoch,
-                requested=requested,
-            )
+        cfgs, checkpoints = [run.cfg for run in group], [run.checkpoints for run in group]
+        for epochs in train(cfgs, data.train, checkpoints, lanes=lanes) if group else ():
+            stop = requested()
+            for epoch in epochs:
+                run = group[epoch.run]
+                if run.cfg in outcomes:
+                    continue
+                last = epoch.number == run.cfg.epochs
+                evaluate = last or epoch.number % eval_every == 0
+                save = last or stop or epoch.number % checkpoint_every == 0
+                with own_failure(run.cfg, outcomes):
+                    row = run.take(epoch, data, evaluate=evaluate, save=save)
+                    on_epoch(run.cfg.run_id, row)
+            going_on = [e for e in epochs if group[e.run].cfg not in outcomes]
+            if not going_on:
+                break
+            if stop and any(e.number < group[e.run].cfg.epochs for e in going_on):
+                number, total = going_on[-1].number, group[-1].cfg.epochs
+                raise Interrupted(f"saved after epoch {number} of {total}")
+        for run in group:
+            if run.cfg not in outcomes:
+                with own_failure(run.cfg, outcomes):
+                    outcomes[run.cfg] = run.finish(data)
     return outcomes
-
-
-def train_group(
-    group: list[Run],
-    data: Dataset,
-    outcomes: Outcomes,
-    *,
-    eval_every: int,
-    checkpoint_every: int,
-    on_epoch: Callable[[str, Row], None],
-    requested: Callable[[], bool],
-) -> None:
-    """`train_runs` for runs that stand at the same epoch; adds their outcomes."""
-    cfgs = [run.cfg for run in group]
-    for epochs in train(cfgs, data.train, [run.checkpoints for run in group]):
-        number, total = epochs[0].number, cfgs[0].epochs
-        last, stop = number == total, requested()
-        for run, epoch in zip(group, epochs, strict=True):
-            if run.cfg in outcomes:
-                continue
-            with own_failure(run.cfg, outcomes):
-                row = run.take(
-                    epoch,
-                    data,
-                    evaluate=last or number % eval_every == 0,
-                    save=last or stop or number % checkpoint_every == 0,
-                )
-                on_epoch(run.cfg.run_id, row)
-        if all(cfg in outcomes for cfg in cfgs):
-            return
-        if stop and not last:
-            raise Interrupted(f"saved after epoch {number} of {total}")
-    for run in group:
-        if run.cfg not in outcomes:
-            with own_failure(run.cfg, outcomes):
-                outcomes[run.cfg] = run.finish(data)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from vibx.model import PIXELS
 from vibx.objectives import OBJECTIVES, Hyperparameters, Terms
 from vibx.streams import Stream, stream
 from vibx.training.adam import averaged, averaging_span, scale_by_adam
-from vibx.training.group import ALL_RUNS, EACH_RUN, run_mesh, stacked
+from vibx.training.group import ALL_RUNS, EACH_RUN, run_mesh, stacked_shape
 from vibx.training.state import Program, TrainState, initial_state, model_with
 
 MEMORY_SHARE = 0.8  # of what is free on a device, for the runs trained at once
@@ -104,19 +104,20 @@ def compiled_epoch(program: Program, images: int, *, runs: int = 1) -> jax.stage
             in_specs=(EACH_RUN, ALL_RUNS, EACH_RUN, EACH_RUN),
             out_specs=EACH_RUN,
         )
+    state, data, numbers, key = jax.eval_shape(lambda: example_arguments(program, images))
+    own = stacked_shape((state, numbers, key), runs=runs)
     jitted = jax.jit(epoch, donate_argnums=0, compiler_options=compiler_options())
-    return jitted.lower(*jax.eval_shape(lambda: example_arguments(program, images, runs))).compile()
+    return jitted.lower(own[0], data, *own[1:]).compile()
 
 
 def example_arguments(
-    program: Program, images: int, runs: int
+    program: Program, images: int
 ) -> tuple[TrainState, Images, Hyperparameters, Key[Array, ""]]:
-    """Arguments of `train_epoch` after the program, for their shapes."""
-    keys = [jax.random.key(0)] * runs
+    """Arguments of `train_epoch` of one run after the program, for their shapes."""
+    key = jax.random.key(0)
     pixels, labels = jnp.zeros((images, PIXELS), jnp.uint8), jnp.zeros(images, jnp.int32)
     numbers = jax.tree.map(jnp.float32, Hyperparameters(learning_rate=0.0))
-    states = stacked([initial_state(program, key) for key in keys])
-    return states, Images(pixels, labels), stacked([numbers] * runs), stacked(keys)
+    return initial_state(program, key), Images(pixels, labels), numbers, key
 
 
 def runs_that_fit(program: Program, images: int) -> int:
@@ -127,13 +128,12 @@ def runs_that_fit(program: Program, images: int) -> int:
     if jax.default_backend() == "cpu":
         return 1
     need = compiled_epoch(program, images).memory_analysis()
+    memory = [device.memory_stats() for device in jax.local_devices()]
+    if need is None or not all(memory):  # a device that does not tell
+        return len(memory)
     per_run = need.temp_size_in_bytes + need.output_size_in_bytes
-    fitting = []
-    for device in jax.local_devices():
-        memory = device.memory_stats()
-        free = memory["bytes_limit"] - memory["bytes_in_use"]
-        fitting.append(max(1, int(MEMORY_SHARE * free / per_run)))
-    return min(fitting) * len(fitting)
+    free = min(stats["bytes_limit"] - stats["bytes_in_use"] for stats in memory)
+    return len(memory) * max(1, int(MEMORY_SHARE * free / per_run))
 
 
 def compiler_options() -> dict[str, bool]:
