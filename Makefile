@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 SCALE ?= fast
+REPRODUCTION := outputs/reproduction/$(SCALE)
 EXPERIMENTS := select_dropout select_penalty select_smoothing table1 figure1 figure1b figure2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,9 +28,9 @@ figures: $(INSTALLED)  ## Draw Table 1 and the figures from the records in outpu
 
 reproduce: $(INSTALLED)  ## Train what is missing for SCALE=smoke, fast or paper, then draw
 	for experiment in $(EXPERIMENTS); do \
-	    $(BIN)/vibx train experiment=$$experiment scale=$(SCALE) $(ARGS) || exit; \
+	    $(BIN)/vibx train experiment=$$experiment scale=$(SCALE) root=$(REPRODUCTION) || exit; \
 	done
-	$(BIN)/vibx figures scale=$(SCALE) $(ARGS)
+	$(BIN)/vibx figures root=$(REPRODUCTION) output=$(REPRODUCTION)/figures
 
 test: lint  ## Install, lint, check types and import contract, run all tests
 	$(BIN)/pytest $(ARGS)

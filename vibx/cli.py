@@ -1,12 +1,13 @@
 """`vibx <command> ...`: one Hydra application per command. Imports no jax."""
 
 import errno
+import functools
 import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 import vibx
 from vibx.errors import Interrupted, Stop, UserError
@@ -38,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(command: str, args: list[str]) -> None:
     """Run a command's Hydra application and turn its errors into one line and an exit code."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
     from vibx import config
@@ -48,16 +52,20 @@ def run(command: str, args: list[str]) -> None:
     module = importlib.import_module(f"vibx.commands.{command}")
     multirun = [a for a in args if a in ("-m", "--multirun")]  # argparse wants it in front
     sys.argv = [program, *multirun, *(a for a in args if a not in multirun)]
-    conclude: Callable[[], None] = getattr(module, "conclude", lambda: None)
-    task: Callable[[Any], None] = module.main
-    application = hydra.main(
-        version_base="1.3", config_path=str(config.directory()), config_name=command
-    )(task)
-    try:
+
+    @functools.wraps(module.main)
+    def task(cfg: DictConfig) -> None:
         try:
-            application()
-        finally:
-            conclude()
+            module.main(cfg)
+        except (UserError, OSError) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # the launcher goes on with the other jobs
+            raise Stop from error
+
+    directory = str(config.directory())
+    application = hydra.main(version_base="1.3", config_path=directory, config_name=command)(task)
+    try:
+        application()
     except Interrupted as interruption:
         print(f"{program}: {interruption}", file=sys.stderr)
         sys.exit(130)

@@ -3,13 +3,16 @@
 Imports no jax: tables and figures get their records here.
 """
 
+import contextlib
 import copy
 import functools
 import itertools
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
@@ -24,7 +27,7 @@ SCALES = ("paper", "fast", "smoke")  # the largest first
 def expand(experiment: str, *, scale: str) -> list[Config]:
     """The runs of an experiment: every combination of its grid, in the grid's order."""
     chosen = [f"experiment={experiment}", f"scale={scale}"]
-    with initialize_config_dir(str(config.directory()), version_base="1.3"):
+    with composing():
         compose_once = functools.cache(lambda *groups: compose("train", [*chosen, *groups]))
         grid = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
         parse = OverridesParser.create().parse_override
@@ -37,6 +40,13 @@ def expand(experiment: str, *, scale: str) -> list[Config]:
                 OmegaConf.update(cfg, number.key_or_group, number.value())
             cfgs.append(config.parse(cfg)[0])
         return cfgs
+
+
+def composing() -> AbstractContextManager[object]:
+    """Where `compose` works: inside a command it does already."""
+    if GlobalHydra.instance().is_initialized():
+        return contextlib.nullcontext()
+    return initialize_config_dir(str(config.directory()), version_base="1.3")
 
 
 def values(swept: Override) -> list[str]:
@@ -54,9 +64,8 @@ def read_store(root: Path) -> dict[Config, StoredRun]:
       RunError: a record cannot be used, or two directories hold the same run.
     """
     store: dict[Config, StoredRun] = {}
-    for record in runs.read_records(root):
-        run = StoredRun(root / record["run_id"], record)
-        cfg = config.parse_config(record["config"])
+    for run in runs.read_runs(root):
+        cfg = config.parse_config(run.record["config"])
         if cfg in store:
             raise runs.RunError(
                 f"{run.directory} and {store[cfg].directory} hold the same run; remove one"

@@ -151,11 +151,16 @@ def read_record(directory: Path) -> Record:
     return record
 
 
-def read_records(root: Path) -> list[Record]:
-    """The records of all finished runs in a store, by run_id."""
+def read_runs(root: Path) -> list[StoredRun]:
+    """All finished runs in a store, by run_id."""
     if not root.is_dir():
         raise RunError(f"{root}: no such directory; `vibx train` makes one")
-    return [read_record(d) for d in sorted(root.iterdir()) if is_finished(d)]
+    return [StoredRun(d, read_record(d)) for d in sorted(root.iterdir()) if is_finished(d)]
+
+
+def read_records(root: Path) -> list[Record]:
+    """The records of all finished runs in a store, by run_id."""
+    return [record for _, record in read_runs(root)]
 
 
 def held_out_name(record: Record) -> str:

@@ -53,10 +53,9 @@ EXPERIMENTS = [name for drawing in DRAWINGS.values() for name in drawing.experim
 
 def main(cfg: DictConfig) -> None:
     """Draw what all runs are there for, and say what is missing for the rest."""
-    config.refuse_unknown(cfg, {"hydra", "root", "scale", "output"})
-    config.require(cfg.scale in (None, *SCALES), "scale", cfg.scale, config.one_of(SCALES))
+    config.refuse_unknown(cfg, {"hydra", "root", "output"})
     root, output = Path(cfg.root), Path(cfg.output)
-    scales = {name: look_up(root, name) for name in ([cfg.scale] if cfg.scale else SCALES)}
+    scales = {scale: look_up(root, scale) for scale in SCALES}
     scale = max(scales, key=lambda name: completeness(scales[name]))
     output.mkdir(parents=True, exist_ok=True)
     RESULTS.print(f"from {store_directory(root, scale)}, scale={scale}:")

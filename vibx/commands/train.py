@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vibx import config
 from vibx.display import RESULTS, run_summary
-from vibx.errors import Stop
 from vibx.launchers import launch
 from vibx.runs import LockedError
 
@@ -29,8 +26,6 @@ def main(cfg: DictConfig) -> None:
         case LockedError():
             RESULTS.print(str(outcome))
         case Exception():
-            if HydraConfig.get().mode == RunMode.RUN:
-                raise Stop from outcome
             raise outcome
         case record:
             RESULTS.print(run_summary(record))
