@@ -133,7 +133,6 @@ def times(directory):
 
 
 def test_joblib_is_still_a_launcher(vibx, tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = vibx("train", *TINY, "-m", "seed=0,1", "hydra/launcher=joblib")
     assert done.returncode == 0, done.stderr
     assert len(records(tmp_path / "runs")) == 2
