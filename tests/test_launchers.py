@@ -108,7 +108,8 @@ def test_a_bad_value_in_the_last_job_stops_the_sweep_before_anything_is_written(
 
 @pytest.mark.parametrize("runs_at_once", [1, 2])
 def test_a_killed_sweep_goes_on_where_it_was(cache, vibx, tmp_path, runs_at_once):
-    sweep = ["-m", *SLOW, "seed=0,1,2,3", f"hydra.launcher.runs_at_once={runs_at_once}"]
+    launcher = f"hydra.launcher.runs_at_once={runs_at_once}"
+    sweep = ["-m", *SLOW, "data.train_images=8000", "seed=0,1,2,3", launcher]
     assert vibx("train", *sweep, "root=whole").returncode == 0
     process = start(tmp_path, *sweep)
     wait_for(lambda: len(records(tmp_path / "runs")) >= 2, process)
