@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "re-evaluate finished runs with another number of samples",
     "runs": "list the runs of a store",
     "figures": "draw Table 1 and Figures 1 and 2 from finished runs",
+    "attack": "attack finished runs with adversarial images",
 }
 
 USAGE = "usage: vibx <command> [key=value ...]\n\n{commands}\n\nvibx <command> --help tells more.\n"

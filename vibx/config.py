@@ -20,6 +20,7 @@ from vibx.errors import UserError
 
 TRAIN_IMAGES = 60_000
 TEST_IMAGES = 10_000
+CLASSES = 10
 
 
 class ConfigError(UserError):

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -110,9 +111,20 @@ class TrainingDisplay:
             MESSAGES.print(f"{name}epoch {row['epoch']}/{task.total:.0f}: {measured}, {seconds}")
 
 
-def percent(value: float) -> str:
-    """A fraction as a percentage."""
-    return f"{value:.2%}"
+@contextlib.contextmanager
+def fraction_bar(title: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar over work of which the fraction that is done is known."""
+    columns = (TextColumn(title), BarColumn(bar_width=None), TaskProgressColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=MESSAGES, disable=not MESSAGES.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=1.0)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage; a dash where there is none."""
+    return "-" if value is None else f"{value:.2%}"
 
 
 def in_bits(value: float | None) -> str:
@@ -167,4 +179,23 @@ def run_table(records: list[Record], problems: dict[str, str] | None = None) -> 
         )
     for run_id, problem in (problems or {}).items():
         table.add_row(run_id, problem)
+    return table
+
+
+def attack_table(results: list[Record]) -> Table:
+    """A row per attacked run: its accuracy before, as the attack saw it, and asked again."""
+    table = Table()
+    for header in ("run", "attack", "images", "before", "seen", "asked again", "median L2"):
+        table.add_column(header, justify="left" if header in ("run", "attack") else "right")
+    for result in results:
+        attack = result["attack"]
+        table.add_row(
+            result["run_id"],
+            f"{attack['attack']['name']}, {attack['mode']}",
+            str(result["n"]),
+            percent(result["accuracy_before"]),
+            percent(result["accuracy_seen"]),
+            percent(result["accuracy_recheck"]),
+            in_bits(result["l2_median"]),
+        )
     return table

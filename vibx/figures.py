@@ -25,6 +25,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.scale import FuncScale
 
 from vibx import paper, runs
+from vibx.config import CLASSES
 from vibx.runs import Record, RunError, StoredRun
 
 Array = npt.NDArray[np.float64]
@@ -32,7 +33,6 @@ Array = npt.NDArray[np.float64]
 in_style = matplotlib.rc_context(fname=Path(__file__).with_name("vibx.mplstyle"))
 
 WIDTH = 5.5  # inches, the paper's column
-CLASSES = 10
 CLASS_BITS = math.log2(CLASSES)  # what z must tell to name the class
 
 K256 = "objective=vib,K=256,bottleneck=diagonal,data.validation=0"

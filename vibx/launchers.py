@@ -112,7 +112,7 @@ def train_group(
                 outcomes[cfg.run_id] = error
                 continue
             if execution.force:
-                clear(directory)
+                runs.clear(directory)
             if runs.is_finished(directory):  # by a process that held the lock until now
                 outcomes[cfg.run_id] = runs.read_record(directory)
             else:
@@ -163,13 +163,3 @@ def working_on(directory: Path) -> Iterator[None]:
             handler.close()
             if not (directory / runs.CONFIG).exists():
                 shutil.rmtree(directory)
-
-
-def clear(directory: Path) -> None:
-    """Remove what a run left, its record first."""
-    (directory / runs.METRICS).unlink(missing_ok=True)
-    for path in directory.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in (runs.LOCK, runs.LOG):
-            path.unlink()

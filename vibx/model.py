@@ -10,11 +10,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from vibx import config
+from vibx.config import CLASSES
 from vibx.encodings import GAUSSIANS, Encoding, Point
 from vibx.marginals import StandardNormal
 
 PIXELS = 784
-CLASSES = 10
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,

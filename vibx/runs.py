@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,8 +115,8 @@ def unfinished(root: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Hold a run's directory against other processes.
+def lock(directory: Path, *, work: str = "trained") -> Iterator[None]:
+    """Hold the directory of a run, or of other work on it, against other processes.
 
     Raises:
       LockedError: another process holds it.
@@ -124,7 +125,17 @@ def lock(directory: Path) -> Iterator[None]:
         with filelock.FileLock(directory / LOCK, timeout=0):
             yield
     except filelock.Timeout:
-        raise LockedError(f"{directory.name} is being trained by another process") from None
+        raise LockedError(f"{directory.name} is being {work} by another process") from None
+
+
+def clear(directory: Path) -> None:
+    """Remove what work left in a directory, its record first."""
+    (directory / METRICS).unlink(missing_ok=True)
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (LOCK, LOG):
+            path.unlink()
 
 
 def is_finished(directory: Path) -> bool:
@@ -138,17 +149,12 @@ def read_record(directory: Path) -> Record:
     Raises:
       RunError: it is unreadable, of another schema, or holds a number that is not finite.
     """
-    path = directory / METRICS
-    try:
-        record = json.loads(path.read_text(), parse_constant=_not_finite)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be used ({error}); train that run again") from error
-    if record.get("schema") != SCHEMA:
-        raise RunError(f"{path}: schema {record.get('schema')}, this version reads {SCHEMA}")
-    missing = {"run_id", "config", "train", "epochs", "provenance"} - record.keys()
-    if missing:
-        raise RunError(f"{path}: lacks {', '.join(sorted(missing))}")
-    return record
+    return _read_metrics(directory, {"run_id", "config", "train", "epochs", "provenance"})
+
+
+def read_attack(directory: Path) -> Record:
+    """Read and check what an attack on a run found, as `read_record`."""
+    return _read_metrics(directory, {"run_id", "attack", "accuracy_recheck", "provenance"})
 
 
 def read_runs(root: Path) -> list[StoredRun]:
@@ -205,6 +211,22 @@ def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
         "end": end,
         "command": " ".join(arg for arg in sys.argv if not arg.startswith("root=")),
     }
+
+
+def _read_metrics(directory: Path, needed: set[str]) -> Record:
+    path = directory / METRICS
+    try:
+        record = json.loads(path.read_text(), parse_constant=_not_finite)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot be used ({error}); make it again with force=true"
+        ) from error
+    if record.get("schema") != SCHEMA:
+        raise RunError(f"{path}: schema {record.get('schema')}, this version reads {SCHEMA}")
+    missing = needed - record.keys()
+    if missing:
+        raise RunError(f"{path}: lacks {', '.join(sorted(missing))}")
+    return record
 
 
 def _not_finite(constant: str) -> float:

@@ -10,7 +10,7 @@ from vibx import config, figures, tables
 from vibx.display import MESSAGES, RESULTS
 from vibx.errors import FailedRunError
 from vibx.experiments import SCALES, Collected, collect, read_store
-from vibx.runs import StoredRun
+from vibx.runs import RunError, StoredRun
 
 Runs = dict[str, list[StoredRun]]  # of an experiment
 
@@ -55,10 +55,14 @@ def main(cfg: DictConfig) -> None:
     """Draw what all runs are there for, and say what is missing for the rest."""
     config.refuse_unknown(cfg, {"hydra", "root", "output"})
     root, output = Path(cfg.root), Path(cfg.output)
-    scales = {scale: look_up(root, scale) for scale in SCALES}
+    stores = {scale: store_directory(root, scale) for scale in SCALES}
+    stores = {scale: store for scale, store in stores.items() if store.is_dir()}
+    if not stores:
+        raise RunError(f"{root}: no such directory; `vibx train` makes one")
+    scales = {scale: look_up(store, scale) for scale, store in stores.items()}
     scale = max(scales, key=lambda name: completeness(scales[name]))
     output.mkdir(parents=True, exist_ok=True)
-    RESULTS.print(f"from {store_directory(root, scale)}, scale={scale}:")
+    RESULTS.print(f"from {stores[scale]}, scale={scale}:")
     for title, drawing in DRAWINGS.items():
         if not any(scales[scale][name].missing for name in drawing.experiments):
             runs = {name: scales[scale][name].runs for name in drawing.experiments}
@@ -66,7 +70,7 @@ def main(cfg: DictConfig) -> None:
     compared = {name: scales[name]["table1"].runs for name in scales if name != "smoke"}
     if sum(map(bool, compared.values())) > 1:
         show("Recipes", tables.write_recipes(compared, output))
-    report_missing(scales[scale], scale=scale, root=store_directory(root, scale))
+    report_missing(scales[scale], scale=scale, root=stores[scale])
 
 
 def store_directory(root: Path, scale: str) -> Path:
@@ -76,9 +80,7 @@ def store_directory(root: Path, scale: str) -> Path:
 
 def look_up(root: Path, scale: str) -> dict[str, Collected]:
     """The runs of all experiments at a scale."""
-    directory = store_directory(root, scale)
-    nothing_there = directory != root and not directory.is_dir()
-    store = {} if nothing_there else read_store(directory)
+    store = read_store(root)
     return {name: collect(name, scale=scale, store=store) for name in EXPERIMENTS}
 
 

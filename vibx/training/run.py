@@ -259,7 +259,6 @@ def make_record(
     program, _ = split(cfg)
     seconds = sum(row["seconds"] for row in history)
     steps = cfg.epochs * program.steps_per_epoch
-    device = jax.devices()[0]
     return {
         "schema": runs.SCHEMA,
         "run_id": cfg.run_id,
@@ -269,10 +268,14 @@ def make_record(
         "steps": steps,
         "seconds": seconds,
         "images_per_second": steps * cfg.batch_size / seconds,
-        "provenance": runs.provenance(
-            device=f"{device.platform}: {device.device_kind}", start=start, end=utc_now()
-        ),
+        "provenance": runs.provenance(device=device_name(), start=start, end=utc_now()),
     }
+
+
+def device_name() -> str:
+    """The device as stored in records."""
+    device = jax.devices()[0]
+    return f"{device.platform}: {device.device_kind}"
 
 
 def utc_now() -> str:

@@ -1,0 +1,208 @@
+"""Classifiers against models by hand, and logit sampling against sampling of z."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+
+from tests import tiny
+from vibx.classifiers import classifier, sample_logits, square_factor
+from vibx.data import scale
+from vibx.training.state import model_definition, split
+
+KEY = jax.random.key(5)
+PIXELS = np.random.default_rng(0).integers(0, 256, 784, dtype=np.uint8)
+IMAGE = PIXELS / np.float32(255)
+gaussians = pytest.mark.parametrize("bottleneck", ["diagonal", "full_covariance"])
+
+
+def make(cfg, weights, samples):
+    return classifier(model_definition(split(cfg)[0]), weights, samples=samples)
+
+
+def encoding_of(cfg, weights):
+    return tiny.model(cfg, weights).encoder(scale(PIXELS))
+
+
+def factor(encoding):
+    """L of p(z|x) = N(mean, L L')."""
+    return np.diag(encoding.scale) if hasattr(encoding, "scale") else np.asarray(encoding.cholesky)
+
+
+def with_rho(cfg, weights, rho):
+    """The weights of a model whose scales are softplus(rho) for all images, its L diagonal."""
+    K = cfg.K
+    head = {name: np.array(leaf) for name, leaf in weights["encoder"]["head"].items()}
+    head["kernel"][:, K:] = 0
+    head["bias"][K:] = 0
+    head["bias"][K : 2 * K] = rho
+    return {**weights, "encoder": {**weights["encoder"], "head": head}}
+
+
+# Modes
+
+
+@pytest.mark.parametrize("samples", [None, 12])
+def test_deterministic_model_gives_its_logits(samples):
+    cfg = tiny.deterministic()
+    weights = tiny.parameters(cfg)
+    logits = make(cfg, weights, samples)(IMAGE, KEY)
+    expected = tiny.affine(
+        weights["decoder"]["head"], tiny.encoder_outputs(weights, np.asarray(scale(PIXELS)))
+    )
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@gaussians
+def test_mean_mode_gives_the_logits_at_the_mean(bottleneck):
+    cfg = tiny.vib(bottleneck=bottleneck, K=16)
+    weights = tiny.parameters(cfg)
+    mean = tiny.encoder_outputs(weights, np.asarray(scale(PIXELS)))[:16]
+    expected = tiny.affine(weights["decoder"]["head"], mean)
+    np.testing.assert_allclose(make(cfg, weights, None)(IMAGE, KEY), expected, rtol=1e-4, atol=1e-5)
+
+
+@gaussians
+@pytest.mark.parametrize("K", [3, 16])
+def test_samples_give_the_log_of_the_averaged_probability(bottleneck, K):
+    cfg = tiny.vib(bottleneck=bottleneck, K=K)
+    weights = tiny.parameters(cfg)
+    logits = sample_logits(tiny.model(cfg, weights), encoding_of(cfg, weights), KEY, 12)
+    expected = np.log(scipy.special.softmax(logits, axis=1).mean(axis=0))
+    np.testing.assert_allclose(make(cfg, weights, 12)(IMAGE, KEY), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_averaged_probabilities_do_not_underflow():
+    cfg = tiny.vib(K=16)
+    weights = tiny.parameters(cfg)
+    weights["decoder"]["head"]["bias"] = np.float32(200) * np.arange(10)
+    log_p = np.asarray(make(cfg, weights, 12)(IMAGE, KEY))
+    np.testing.assert_allclose(np.diff(log_p), 200, rtol=0.1)
+
+
+def test_other_key_other_noise():
+    cfg = tiny.vib(K=16)
+    classify = make(cfg, tiny.parameters(cfg), 4)
+    np.testing.assert_array_equal(classify(IMAGE, KEY), classify(IMAGE, KEY))
+    assert not np.array_equal(classify(IMAGE, KEY), classify(IMAGE, jax.random.key(6)))
+
+
+def test_other_weights_compile_nothing():
+    cfg = tiny.vib(K=16)
+    weights = tiny.parameters(cfg)
+    traces = []
+
+    @jax.jit
+    def run(classify):
+        traces.append(1)
+        return classify(IMAGE, KEY)
+
+    first = run(make(cfg, weights, 4))
+    second = run(make(cfg, jax.tree.map(lambda leaf: 2 * leaf, weights), 4))
+    assert len(traces) == 1
+    assert not np.array_equal(first, second)
+
+
+# Logit sampling
+
+
+@gaussians
+@pytest.mark.parametrize("K", [3, 16])
+def test_sampled_logits_have_the_moments_of_decoded_samples_of_z(bottleneck, K):
+    """N(W'm + b, W'L L'W), in 20,000 samples, to 4.5 standard errors."""
+    cfg = tiny.vib(bottleneck=bottleneck, K=K)
+    weights = tiny.parameters(cfg)
+    encoding = encoding_of(cfg, weights)
+    W = weights["decoder"]["head"]["kernel"]
+    mean = tiny.affine(weights["decoder"]["head"], np.asarray(encoding.mean))
+    A = W.T @ factor(encoding)
+    draws = sample_logits(tiny.model(cfg, weights), encoding, KEY, 20_000)
+    tiny.assert_mean(draws, mean, sigmas=4.5)
+    centred = np.asarray(draws - mean, np.float64)
+    tiny.assert_mean(centred[:, :, None] * centred[:, None, :], A @ A.T, sigmas=4.5)
+
+
+@gaussians
+def test_averaged_probabilities_are_distributed_as_with_samples_of_z(bottleneck):
+    cfg = tiny.vib(bottleneck=bottleneck, K=16)
+    weights = tiny.parameters(cfg)
+    model, encoding = tiny.model(cfg, weights), encoding_of(cfg, weights)
+
+    def averaged(logits):
+        return jax.nn.softmax(logits).mean(axis=0)
+
+    keys = jax.random.split(KEY, (2, 2000))
+    ours = jax.vmap(lambda k: averaged(sample_logits(model, encoding, k, 4)))(keys[0])
+    theirs = jax.vmap(lambda k: averaged(model.decoder(encoding.sample(k, 4))))(keys[1])
+    p_values = [scipy.stats.ks_2samp(ours[:, i], theirs[:, i]).pvalue for i in range(10)]
+    assert min(p_values) > 1e-3
+
+
+@gaussians
+def test_gradients_have_the_mean_of_those_through_samples_of_z(bottleneck):
+    """Of the log averaged probability of class 0 with respect to the encoding."""
+    cfg = tiny.vib(bottleneck=bottleneck, K=16)
+    weights = tiny.parameters(cfg)
+    model, encoding = tiny.model(cfg, weights), encoding_of(cfg, weights)
+
+    def gradient(sample, key):
+        def log_p(encoding):
+            return jax.nn.logsumexp(jax.nn.log_softmax(sample(encoding, key))[:, 0])
+
+        return ravel_pytree(jax.grad(log_p)(encoding))[0]
+
+    keys = jax.random.split(KEY, (2, 2000))
+    ours = jax.vmap(lambda k: gradient(lambda e, k: sample_logits(model, e, k, 4), k))(keys[0])
+    theirs = jax.vmap(lambda k: gradient(lambda e, k: model.decoder(e.sample(k, 4)), k))(keys[1])
+    variance = (np.var(ours, axis=0) + np.var(theirs, axis=0)) / len(ours)
+    difference = np.mean(ours, axis=0) - np.mean(theirs, axis=0)
+    assert np.all(variance > 0)
+    assert np.max(np.abs(difference) / np.sqrt(variance)) < 4.5
+
+
+@given(rank=st.integers(1, 10), size=st.floats(-12, 3), seed=st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_square_factor_is_a_factor_whatever_rank_and_size(rank, size, seed):
+    draw = np.random.default_rng(seed)
+    A = 10**size * draw.normal(size=(10, rank)) @ draw.normal(size=(rank, 32))
+    F = np.asarray(square_factor(jnp.asarray(A, jnp.float32)), np.float64)
+    np.testing.assert_array_equal(F, np.tril(F))
+    assert np.abs(F @ F.T - A @ A.T).max() < 5e-6 * np.trace(A @ A.T)
+
+
+@gaussians
+@pytest.mark.parametrize("K", [3, 16])
+@pytest.mark.parametrize("rho", [-20.0, -80.0, -300.0], ids=["2e-9", "2e-35", "0"])
+def test_vanishing_scales_give_mean_mode_and_finite_gradients(bottleneck, K, rho):
+    """At beta = 0 scales are tiny: a singular covariance must not spoil value or gradient."""
+    cfg = tiny.vib(bottleneck=bottleneck, K=K)
+    weights = with_rho(cfg, tiny.parameters(cfg), rho)
+    sampled, at_mean = make(cfg, weights, 12), make(cfg, weights, None)
+    expected = jax.nn.log_softmax(at_mean(IMAGE, KEY))
+    np.testing.assert_allclose(sampled(IMAGE, KEY), expected, rtol=1e-5, atol=1e-5)
+    jacobian = jax.jit(jax.jacrev(sampled))(IMAGE, KEY)
+    exact = jax.jit(jax.jacrev(lambda x: jax.nn.log_softmax(at_mean(x, KEY))))(IMAGE)
+    np.testing.assert_allclose(jacobian, exact, rtol=1e-3, atol=1e-4)
+
+
+def test_one_live_dimension_gives_finite_gradients():
+    """Rank 1: the other 15 dimensions of z have no variance at all."""
+    cfg = tiny.vib(K=16)
+    weights = with_rho(cfg, tiny.parameters(cfg), np.where(np.arange(16) == 0, 0.0, -300.0))
+    classify = make(cfg, weights, 12)
+    assert np.isfinite(classify(IMAGE, KEY)).all()
+    assert np.isfinite(jax.jit(jax.jacrev(classify))(IMAGE, KEY)).all()
+
+
+def test_decoder_with_hidden_layers_samples_z():
+    cfg = tiny.vib(K=16, decoder=tiny.mlp(8))
+    weights = tiny.parameters(cfg)
+    model, encoding = tiny.model(cfg, weights), encoding_of(cfg, weights)
+    log_q = jax.nn.log_softmax(model.decoder(encoding.sample(KEY, 12)))
+    expected = jax.nn.logsumexp(log_q, axis=0) - np.log(12)
+    np.testing.assert_allclose(make(cfg, weights, 12)(IMAGE, KEY), expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,188 @@
+"""The configuration of an attack: schema of `conf/attack/`, validation and the result's name."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from vibx.config import CLASSES, TEST_IMAGES, one_of, refuse_unknown, require, typed
+
+NORMS = ("l2", "linf")
+MODES = ("untargeted", "targeted")
+CHECKS = 10  # carlini_wagner_l2 looks so often whether to abort
+
+
+@dataclass(frozen=True)
+class CarliniWagnerL2:
+    """The smallest L2 perturbation that reaches the goal, see `vibx.attacks.carlini_wagner`."""
+
+    name: str
+    search_steps: int
+    iterations: int
+    learning_rate: float
+    b1: float
+    b2: float
+    epsilon: float
+    initial_constant: float
+    confidence: float
+    abort_early: bool
+
+    def __post_init__(self) -> None:
+        require(self.search_steps >= 1, "search_steps", self.search_steps, "at least 1")
+        whole = self.iterations >= 1 and self.iterations % CHECKS == 0
+        require(whole, "iterations", self.iterations, f"a multiple of {CHECKS}")
+        for key in ("learning_rate", "epsilon", "initial_constant"):
+            value = getattr(self, key)
+            require(0 < value < math.inf, key, value, "finite and > 0")
+        for key in ("b1", "b2"):
+            require(0 <= getattr(self, key) < 1, key, getattr(self, key), "in [0, 1)")
+        require(0 <= self.confidence < math.inf, "confidence", self.confidence, "finite and >= 0")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random noise of a given norm."""
+
+    name: str
+    norm: str
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        require(self.norm in NORMS, "norm", self.norm, one_of(NORMS))
+        require(0 < self.epsilon < math.inf, "epsilon", self.epsilon, "finite and > 0")
+
+
+@dataclass(frozen=True)
+class FGSM(Noise):
+    """One gradient step of the size of the budget."""
+
+    noise_samples: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.noise_samples >= 1, "noise_samples", self.noise_samples, "at least 1")
+
+
+@dataclass(frozen=True)
+class PGD(FGSM):
+    """Projected gradient descent within a budget."""
+
+    step_size: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.step_size < math.inf, "step_size", self.step_size, "finite and > 0")
+        require(self.steps >= 1, "steps", self.steps, "at least 1")
+
+
+@dataclass(frozen=True)
+class SPSA(Noise):
+    """Projected descent along gradients estimated from values."""
+
+    step_size: float
+    steps: int
+    directions: int
+    delta: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("step_size", "delta"):
+            require(0 < getattr(self, key) < math.inf, key, getattr(self, key), "finite and > 0")
+        for key in ("steps", "directions"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+
+
+Attack = CarliniWagnerL2 | Noise | FGSM | PGD | SPSA
+ATTACKS: dict[str, type] = {
+    "carlini_wagner_l2": CarliniWagnerL2,
+    "noise": Noise,
+    "fgsm": FGSM,
+    "pgd": PGD,
+    "spsa": SPSA,
+}
+
+
+@dataclass(frozen=True)
+class AttackScalars:
+    """The keys outside the group `attack` that decide a result."""
+
+    mode: str
+    target: int | None
+    n: int
+    images: tuple[int, ...] | None
+    samples: int | None
+    seed: int
+    rechecks: int
+
+    def __post_init__(self) -> None:
+        if self.images is not None:
+            object.__setattr__(self, "images", tuple(self.images))
+            inside = all(0 <= index < TEST_IMAGES for index in self.images) and self.images
+            require(bool(inside), "images", list(self.images), f"indices below {TEST_IMAGES}")
+        require(self.mode in MODES, "mode", self.mode, one_of(MODES))
+        if self.target is not None:
+            require(self.mode == "targeted", "target", self.target, "null unless mode=targeted")
+            require(0 <= self.target < CLASSES, "target", self.target, "a class, 0 to 9")
+        require(1 <= self.n <= TEST_IMAGES, "n", self.n, f"between 1 and {TEST_IMAGES}")
+        require(self.samples is None or self.samples >= 1, "samples", self.samples, "at least 1")
+        require(0 <= self.seed < 2**32, "seed", self.seed, f"between 0 and {2**32 - 1}")
+        require(self.rechecks >= 1, "rechecks", self.rechecks, "at least 1")
+
+
+@dataclass(frozen=True)
+class AttackConfig(AttackScalars):
+    """Everything that decides what an attack on a given run finds."""
+
+    attack: Attack
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, as stored beside the result."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @property
+    def indices(self) -> list[int]:
+        """The test images that are attacked."""
+        return list(range(self.n)) if self.images is None else list(self.images)
+
+    @property
+    def name(self) -> str:
+        """A readable slug and 8 hex digits of the SHA-256 of the configuration."""
+        content = self.to_dict()
+        if self.images is not None:
+            del content["n"]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        return f"{self.attack.name}-{self.mode}-{digest}"
+
+
+@dataclass(frozen=True)
+class AttackExecution:
+    """Which runs are attacked, and whether again."""
+
+    root: str
+    runs: str
+    force: bool
+
+
+def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:
+    """Turn a composed configuration into the attack and the runs it is for.
+
+    Raises:
+      ConfigError: unknown key, wrong type, or value out of range.
+    """
+    schemas = (AttackScalars, AttackExecution)
+    known = {field.name for schema in schemas for field in dataclasses.fields(schema)}
+    refuse_unknown(cfg, known | {"hydra", "attack"})
+    node = cfg.attack
+    name = node.get("name") if isinstance(node, DictConfig) else node
+    require(name in ATTACKS, "attack", name, one_of(tuple(ATTACKS)))
+    fields = {field.name for field in dataclasses.fields(ATTACKS[name])}
+    refuse_unknown(node, fields, prefix="attack.")
+    attack = typed(ATTACKS[name], node, prefix="attack.")
+    scalars = dataclasses.asdict(typed(AttackScalars, cfg))
+    return AttackConfig(**scalars, attack=attack), typed(AttackExecution, cfg)

@@ -1,0 +1,414 @@
+"""The L2 attack of Carlini and Wagner (2017): the smallest perturbation that reaches a goal.
+
+Minimises ||x' - x||^2 + c f(x') over x' = (tanh(w0 + m) + 1) / 2 by Adam, and searches for the
+smallest c that succeeds. Follows the authors' code (nn_robust_attacks/l2_attack.py) except in two
+points: early abort is decided image by image, not on the sum over a batch, and a failed attack
+returns the original image, not mid-grey.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from vibx.attacks.per_image import Classify, Goal, goals
+
+CHECKS = 10  # checks for early abort in a search step
+NO_PROGRESS = 0.9999  # of the loss at the check before
+UNBOUNDED = 1e10  # upper bound of c while no search step has succeeded
+REPEATING_STEPS = 10  # so many search steps or more: the last one repeats the upper bound
+# Of the running batch: 32, 48, 64, 96, ... A smaller one would only wait for the weights.
+PADDED_SIZES = sorted(size << doublings for size in (32, 48) for doublings in range(26))
+
+Progress = Callable[[float], None]  # is told the fraction of the work that is done
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[  # traced: a change compiles nothing
+        "search_steps",
+        "learning_rate",
+        "b1",
+        "b2",
+        "epsilon",
+        "initial_constant",
+        "confidence",
+        "abort_early",
+    ],
+    meta_fields=["iterations"],
+)
+@dataclass(frozen=True)
+class CarliniWagnerSettings:
+    """Settings, by default the authors', except `iterations`.
+
+    Attributes:
+        search_steps: Steps of the binary search for the constant c.
+        iterations: Of Adam in each search step, a multiple of 10. The authors' default is 10,000;
+            1,000 change the median norm on a deterministic model by 0.1%.
+        learning_rate: Adam's, in tanh space.
+        b1: Adam's decay of the mean gradient.
+        b2: Adam's decay of the mean squared gradient.
+        epsilon: Adam's, added to the root of the mean squared gradient.
+        initial_constant: c of the first search step.
+        confidence: kappa, the lead in logits that counts as a success.
+        abort_early: End an image's search step when its loss has stopped falling.
+
+    Raises:
+        ValueError: `iterations` is not a positive multiple of 10.
+    """
+
+    search_steps: int = 9
+    iterations: int = 1000
+    learning_rate: float = 1e-2
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    initial_constant: float = 1e-3
+    confidence: float = 0.0
+    abort_early: bool = True
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.iterations % CHECKS:
+            raise ValueError(f"iterations={self.iterations}: must be a multiple of {CHECKS}")
+
+    @property
+    def adam(self) -> optax.GradientTransformation:
+        """The optimiser of one search step."""
+        return optax.adam(self.learning_rate, b1=self.b1, b2=self.b2, eps=self.epsilon)
+
+
+class CarliniWagnerResult(NamedTuple):
+    """What the attack found for each image.
+
+    Attributes:
+        images: The adversarial images in [0, 1]; the original ones where the attack failed.
+        success: Whether some iterate reached the goal, as the attack saw it. A noisy classifier
+            may have been lucky on that iterate: `scoring.recheck` tells.
+        l2: Norm of the perturbation in range-1 pixels; infinite where the attack failed.
+        constant: c of the search step that found the image; NaN where the attack failed.
+        iterations: Of Adam, over all search steps.
+        already: Whether the original image was at the goal before the attack, at confidence 0.
+    """
+
+    images: Float[Array, "n pixels"]
+    success: Bool[Array, "n"]
+    l2: Float[Array, "n"]
+    constant: Float[Array, "n"]
+    iterations: Int[Array, "n"]
+    already: Bool[Array, "n"]
+
+
+class ConstantSearch(NamedTuple):
+    """The binary search for c of each image."""
+
+    constant: Float[Array, "n"]
+    lower: Float[Array, "n"]
+    upper: Float[Array, "n"]
+
+    @classmethod
+    def start(cls, n: int, constant: float) -> "ConstantSearch":
+        """Nothing is known yet."""
+        # With a type: weak ones, which later steps do not have, would be compiled apart.
+        constants = jnp.full(n, constant, jnp.float32)
+        return cls(constants, jnp.zeros(n), jnp.full(n, UNBOUNDED, jnp.float32))
+
+    def narrowed(self, succeeded: Bool[Array, "n"]) -> "ConstantSearch":
+        """The search after one more step: the midpoint, or ten times c while nothing succeeded."""
+        upper = jnp.where(succeeded, jnp.minimum(self.upper, self.constant), self.upper)
+        lower = jnp.where(succeeded, self.lower, jnp.maximum(self.lower, self.constant))
+        constant = jnp.where(upper < UNBOUNDED, (lower + upper) / 2, 10 * self.constant)
+        return ConstantSearch(constant, lower, upper)
+
+
+class Best(NamedTuple):
+    """The smallest perturbation so far that reached the goal, over all search steps."""
+
+    image: Float[Array, "*n pixels"]
+    squared_norm: Float[Array, "*n"]
+    constant: Float[Array, "*n"]
+
+
+class Problem(NamedTuple):
+    """What a search step minimises."""
+
+    centre: Float[Array, "*n pixels"]  # w0, the image in tanh space
+    origin: Float[Array, "*n pixels"]  # x0, the image that w0 stands for
+    goal: Goal
+    constant: Float[Array, "*n"]
+    key: Key[Array, "*n"]
+
+
+class Descent(NamedTuple):
+    """Where the minimisation stands."""
+
+    modifier: Float[Array, "*n pixels"]  # m
+    adam: optax.OptState
+    succeeded: Bool[Array, "*n"]  # in this search step
+    best: Best
+
+
+def to_tanh_space(image: Float[Array, "pixels"]) -> Float[Array, "pixels"]:
+    """The point w with to_box(w) = image; the factor keeps black and white pixels finite."""
+    return jnp.arctanh((2 * image - 1) * 0.999999)
+
+
+def to_box(w: Float[Array, "pixels"]) -> Float[Array, "pixels"]:
+    """The image in [0, 1] of a point in tanh space."""
+    return (jnp.tanh(w) + 1) / 2
+
+
+class Trial(NamedTuple):
+    """What an iteration tries, before its update."""
+
+    image: Float[Array, "pixels"]
+    squared_norm: Float[Array, ""]
+    reached: Bool[Array, ""]
+
+
+def objective(
+    modifier: Float[Array, "pixels"],
+    classify: Classify,
+    settings: CarliniWagnerSettings,
+    problem: Problem,
+    iteration: Int[Array, ""],
+) -> tuple[Float[Array, ""], Trial]:
+    """||x' - x0||^2 + c max(0, margin + kappa) of one image, with the noise of an iteration."""
+    image = to_box(problem.centre + modifier)
+    logits = classify(image, jax.random.fold_in(problem.key, iteration))
+    squared_norm = jnp.sum((image - problem.origin) ** 2)
+    penalty = jnp.maximum(0, problem.goal.margin(logits) + settings.confidence)
+    reached = problem.goal.reached(logits, settings.confidence)
+    return squared_norm + problem.constant * penalty, Trial(image, squared_norm, reached)
+
+
+def iterate(
+    classify: Classify,
+    settings: CarliniWagnerSettings,
+    problem: Problem,
+    descent: Descent,
+    iteration: Int[Array, ""],
+) -> tuple[Descent, Float[Array, ""]]:
+    """One iteration on one image; also the loss before its update."""
+    value_and_gradient = jax.value_and_grad(objective, has_aux=True)
+    (loss, trial), gradient = value_and_gradient(
+        descent.modifier, classify, settings, problem, iteration
+    )
+    update, adam = settings.adam.update(gradient, descent.adam)
+    better = trial.reached & (trial.squared_norm < descent.best.squared_norm)
+    found = Best(trial.image, trial.squared_norm, problem.constant)
+    best = jax.tree.map(functools.partial(jnp.where, better), found, descent.best)
+    succeeded = descent.succeeded | trial.reached
+    return Descent(descent.modifier + update, adam, succeeded, best), loss
+
+
+@jax.jit
+def run_to_check(
+    classify: Classify,
+    settings: CarliniWagnerSettings,
+    problems: Problem,
+    descents: Descent,
+    first: Int[Array, ""],
+) -> tuple[Descent, Bool[Array, "n"]]:
+    """Run a tenth of the iterations from number `first`; also whether the loss stopped falling."""
+    length = settings.iterations // CHECKS
+
+    def one(problem: Problem, descent: Descent) -> tuple[Descent, Bool[Array, ""]]:
+        step = functools.partial(iterate, classify, settings, problem)
+        descent, losses = jax.lax.scan(step, descent, first + jnp.arange(length))
+        # The next iteration's loss, with its noise: an image that stops here does not run it.
+        loss, _ = objective(descent.modifier, classify, settings, problem, first + length)
+        return descent, ~(loss <= NO_PROGRESS * losses[0])  # not a number: stop too
+
+    return jax.vmap(one)(problems, descents)
+
+
+@jax.jit
+def begin_search_step(
+    settings: CarliniWagnerSettings,
+    images: Float[Array, "n pixels"],
+    goal: Goal,
+    constants: Float[Array, "n"],
+    keys: Key[Array, "n"],
+    best: Best,
+    step: Int[Array, ""],
+) -> tuple[Problem, Descent]:
+    """A search step of all images before its first iteration: m and Adam start again."""
+    centres = to_tanh_space(images)
+    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1 + step)
+    problems = Problem(centres, to_box(centres), goal, constants, step_keys)
+    modifiers = jnp.zeros_like(images)
+    failed = jnp.zeros(len(images), bool)
+    return problems, Descent(modifiers, jax.vmap(settings.adam.init)(modifiers), failed, best)
+
+
+@jax.jit
+def gathered(tree: tuple[Problem, Descent], rows: Int[Array, "m"]) -> tuple[Problem, Descent]:
+    """The given images; a row past the end repeats the last one."""
+    return jax.tree.map(lambda leaf: leaf[jnp.minimum(rows, len(leaf) - 1)], tree)
+
+
+@jax.jit
+def scattered(descents: Descent, rows: Int[Array, "m"], changed: Descent) -> Descent:
+    """All images with the given ones changed; a row past the end changes none."""
+    return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), descents, changed)
+
+
+def rows_to_run(active: Bool[np.ndarray, "n"], *, compact: bool) -> Int[np.ndarray, "m"]:
+    """Rows of the active images, padded with n to one of few sizes so that little is compiled.
+
+    Not compact, the images that have stopped stay in the batch, and what they do is dropped.
+    """
+    n = len(active)
+    rows = np.flatnonzero(active) if compact else np.where(active, np.arange(n), n)
+    size = next(size for size in PADDED_SIZES if size >= len(rows))
+    return np.pad(rows, (0, size - len(rows)), constant_values=n)
+
+
+def minimise(
+    classify: Classify,
+    settings: CarliniWagnerSettings,
+    problems: Problem,
+    descents: Descent,
+    *,
+    on_progress: Progress,
+    compact: bool,
+) -> tuple[Descent, Int[np.ndarray, "n"]]:
+    """Run a search step to its end; also the iterations that each image took.
+
+    An image that stopped early counts as done in the progress.
+    """
+    length = settings.iterations // CHECKS
+    n = len(problems.constant)
+    active = np.ones(n, bool)
+    iterations = np.zeros(n, np.int32)
+    for check in range(CHECKS):
+        rows = rows_to_run(active, compact=compact)
+        changed, stalled = run_to_check(
+            classify, settings, *gathered((problems, descents), rows), jnp.int32(check * length)
+        )
+        descents = scattered(descents, rows, changed)
+        iterations[active] += length
+        if settings.abort_early:
+            real = rows < n
+            active[rows[real]] = ~np.asarray(stalled)[real]
+        on_progress(1 - active.sum() * (CHECKS - 1 - check) / (CHECKS * n))
+        if not active.any():
+            break
+    return descents, iterations
+
+
+@jax.jit
+def at_goal(
+    classify: Classify, images: Float[Array, "n pixels"], goal: Goal, keys: Key[Array, "n"]
+) -> Bool[Array, "n"]:
+    """Whether each image is at its goal; its noise is that of no iteration."""
+
+    def one(image: Array, goal: Goal, key: Array) -> Bool[Array, ""]:
+        return goal.reached(classify(image, jax.random.fold_in(key, 0)))
+
+    return jax.vmap(one)(images, goal, keys)
+
+
+def attack_chunk(
+    classify: Classify,
+    settings: CarliniWagnerSettings,
+    images: Float[Array, "n pixels"],
+    goal: Goal,
+    keys: Key[Array, "n"],
+    *,
+    on_progress: Progress,
+    compact: bool,
+) -> CarliniWagnerResult:
+    """`carlini_wagner_l2` of images that fit into memory together."""
+    n, steps = len(images), settings.search_steps
+    search = ConstantSearch.start(n, settings.initial_constant)
+    best = Best(images, jnp.full(n, jnp.inf, jnp.float32), jnp.full(n, jnp.nan, jnp.float32))
+    iterations = np.zeros(n, np.int32)
+    for step in range(steps):
+        if step == steps - 1 and steps >= REPEATING_STEPS:
+            search = search._replace(constant=search.upper)
+        problems, descents = begin_search_step(
+            settings, images, goal, search.constant, keys, best, jnp.int32(step)
+        )
+        descents, taken = minimise(
+            classify,
+            settings,
+            problems,
+            descents,
+            on_progress=part_of(on_progress, step / steps, 1 / steps),
+            compact=compact,
+        )
+        best = descents.best
+        search = search.narrowed(descents.succeeded)
+        iterations += taken
+    success = jnp.isfinite(best.squared_norm)
+    return CarliniWagnerResult(
+        images=best.image,
+        success=success,
+        l2=jnp.where(success, jnp.linalg.norm(best.image - images, axis=1), jnp.inf),
+        constant=best.constant,
+        iterations=jnp.asarray(iterations),
+        already=at_goal(classify, images, goal, keys),
+    )
+
+
+def part_of(on_progress: Progress, start: float, share: float) -> Progress:
+    """The progress of a part of the work, which begins at `start` and makes up `share` of it."""
+    return lambda done: on_progress(start + share * done)
+
+
+def carlini_wagner_l2(
+    classify: Classify,
+    images: Float[Array, "n pixels"],
+    labels: Int[Array, "n"],
+    keys: Key[Array, "n"],
+    *,
+    targets: Int[Array, "n"] | None = None,
+    settings: CarliniWagnerSettings = CarliniWagnerSettings(),
+    on_progress: Progress = lambda fraction: None,
+    chunk: int = 1024,
+    compact: bool = True,
+) -> CarliniWagnerResult:
+    """Find the smallest L2 perturbation of each image that reaches its target, or leaves its class.
+
+    The classifier draws new noise at every iteration, from the image's key, the search step and
+    the iteration, so a result depends neither on the other images nor on `chunk` and `compact`
+    (but for rounding). A classifier of other weights and equal shapes compiles nothing new.
+
+    Args:
+        classify: The classifier.
+        images: In [0, 1].
+        labels: The classes to leave, where there are no targets.
+        keys: One per image, see `image_keys`.
+        targets: The classes to reach.
+        settings: Of the attack.
+        on_progress: Told the fraction of the work that is done, several times a search step.
+        chunk: Images attacked at a time; bounds memory.
+        compact: Drop images that stopped early from the batch. False wastes time, for a test.
+
+    Returns:
+        What was found for each image.
+    """
+    images, goal = jnp.asarray(images, jnp.float32), goals(labels, targets)
+    n = len(images)
+    results = []
+    for start in range(0, n, chunk):
+        rows = slice(start, start + chunk)
+        results.append(
+            attack_chunk(
+                classify,
+                settings,
+                images[rows],
+                jax.tree.map(lambda leaf, rows=rows: leaf[rows], goal),
+                keys[rows],
+                on_progress=part_of(on_progress, start / n, len(images[rows]) / n),
+                compact=compact,
+            )
+        )
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)
