@@ -110,9 +110,10 @@ def trained(name):
 
 
 def accuracy(classify, images):
-    """Under independent noise, 50 times each."""
-    votes = recheck(classify, images, image_keys(jax.random.key(8), np.arange(N)), repeats=50)
-    return np.asarray(votes)[np.arange(N), LABELS].mean() / 50
+    """On adversarial versions of the first images, under independent noise, 50 times each."""
+    rows = np.arange(len(images))
+    votes = recheck(classify, images, image_keys(jax.random.key(8), rows), repeats=50)
+    return np.asarray(votes)[rows, LABELS[rows]].mean() / 50
 
 
 # Goals
@@ -215,13 +216,6 @@ def test_tanh_space_is_the_box():
     np.testing.assert_allclose(to_box(w), [0, 0.25, 1], atol=1e-6)
     extremes = to_box(jnp.asarray([-1e3, -20.0, 20.0, 1e3]))
     np.testing.assert_array_equal(extremes, [0, 0, 1, 1])
-
-
-def test_results_stay_in_the_box():
-    result = carlini_wagner_l2(trained("deterministic"), IMAGES, LABELS, KEYS, settings=SHORT)
-    assert np.all((result.images >= 0) & (result.images <= 1))
-    levels = to_8_bits(result.images)
-    np.testing.assert_allclose(levels / 255, result.images, atol=0.5001 / 255)
 
 
 def test_iterations_must_divide_into_checks():
@@ -328,14 +322,14 @@ def test_foolbox_finds_the_same(targeted):
     foolbox = pytest.importorskip("foolbox")
     n, classify = 12, trained("deterministic")
     settings = CarliniWagnerSettings(
-        search_steps=4, iterations=100, learning_rate=0.05, initial_constant=0.5, abort_early=False
+        search_steps=3, iterations=60, learning_rate=0.05, initial_constant=1.0, abort_early=False
     )
     targets = TARGETS[:n] if targeted else None
     result = carlini_wagner_l2(
         classify, IMAGES[:n], LABELS[:n], KEYS[:n], targets=targets, settings=settings
     )
     attack = foolbox.attacks.L2CarliniWagnerAttack(
-        binary_search_steps=4, steps=100, stepsize=0.05, initial_const=0.5, abort_early=False
+        binary_search_steps=3, steps=60, stepsize=0.05, initial_const=1.0, abort_early=False
     )
     criterion = (
         foolbox.criteria.TargetedMisclassification(jnp.asarray(targets))
@@ -358,6 +352,12 @@ def attacked():
     return jax.device_get(
         carlini_wagner_l2(trained("vib"), IMAGES, LABELS, KEYS, targets=TARGETS, settings=SHORT)
     )
+
+
+def test_results_stay_in_the_box(attacked):
+    assert np.all((attacked.images >= 0) & (attacked.images <= 1))
+    levels = to_8_bits(attacked.images)
+    np.testing.assert_allclose(levels / 255, attacked.images, atol=0.5001 / 255)
 
 
 def assert_same(result, expected):
@@ -542,7 +542,7 @@ def test_gradient_of_many_keys_is_the_mean_of_those_of_one():
 
     def gradients(noise_samples):
         gradient = functools.partial(margin_gradient, classify, goal, noise_samples=noise_samples)
-        return jax.vmap(gradient, (None, 0))(image, jax.random.split(KEY, 2000))
+        return jax.jit(jax.vmap(gradient, (None, 0)))(image, jax.random.split(KEY, 2000))
 
     single, averaged = gradients(1), gradients(8)
     for draws in (single, averaged):
@@ -566,7 +566,7 @@ def test_spsa_estimates_the_gradient_from_values(function):
     W, _ = classify.args
     image, goal = jnp.asarray([0, 0.02, 0.3, 0.6, 0.95, 1]), Goal(jnp.int32(0), jnp.bool_(False))
     estimate = functools.partial(spsa_gradient, classify, goal, directions=8, delta=0.1)
-    draws = jax.vmap(estimate, (None, 0))(image, jax.random.split(KEY, 4000))
+    draws = jax.jit(jax.vmap(estimate, (None, 0)))(image, jax.random.split(KEY, 4000))
     tiny.assert_mean(draws, W[:, 0] - W[:, 1])
 
 
@@ -582,23 +582,21 @@ def test_spsa_stays_in_the_box():
 
 def test_values_are_enough_to_fool_a_noisy_model_and_random_noise_is_not():
     options = {"norm": "l2", "epsilon": 2.5}
-    clean = accuracy(trained("vib"), IMAGES)
-    random = accuracy(trained("vib"), noise(IMAGES, KEYS, **options))
-    found = spsa(
-        trained("vib"), IMAGES, LABELS, KEYS, step_size=0.2, steps=20, directions=64, **options
-    )
-    assert clean > 0.8
-    assert random > clean - 0.15
-    assert accuracy(trained("vib"), found) < 0.2
+    model, images, labels, keys = trained("vib"), IMAGES[:10], LABELS[:10], KEYS[:10]
+    random = noise(images, keys, **options)
+    found = spsa(model, images, labels, keys, step_size=0.2, steps=20, directions=64, **options)
+    assert accuracy(model, images) > 0.8
+    assert accuracy(model, random) > accuracy(model, images) - 0.15
+    assert accuracy(model, found) < 0.2
 
 
 def test_keys_fix_random_attacks():
     others = image_keys(jax.random.key(9), np.arange(N))
-    noisy = random_linear(10, function=noisy_linear)
+    noisy = random_linear(2, function=noisy_linear)
     options = {"norm": "l2", "epsilon": 1.0}
     attacks = [
         functools.partial(noise, IMAGES, **options),
-        functools.partial(pgd, noisy, IMAGES, LABELS, step_size=0.1, steps=5, **options),
+        functools.partial(pgd, noisy, IMAGES, LABELS % 2, step_size=0.1, steps=5, **options),
     ]
     for attack in attacks:
         np.testing.assert_array_equal(attack(KEYS), attack(KEYS))

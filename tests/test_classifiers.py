@@ -136,7 +136,7 @@ def test_averaged_probabilities_are_distributed_as_with_samples_of_z(bottleneck)
     def averaged(logits):
         return jax.nn.softmax(logits).mean(axis=0)
 
-    keys = jax.random.split(KEY, (2, 2000))
+    keys = jax.random.split(KEY, (2, 1000))
     ours = jax.vmap(lambda k: averaged(sample_logits(model, encoding, k, 4)))(keys[0])
     theirs = jax.vmap(lambda k: averaged(model.decoder(encoding.sample(k, 4))))(keys[1])
     p_values = [scipy.stats.ks_2samp(ours[:, i], theirs[:, i]).pvalue for i in range(10)]
@@ -156,7 +156,7 @@ def test_gradients_have_the_mean_of_those_through_samples_of_z(bottleneck):
 
         return ravel_pytree(jax.grad(log_p)(encoding))[0]
 
-    keys = jax.random.split(KEY, (2, 2000))
+    keys = jax.random.split(KEY, (2, 1000))
     ours = jax.vmap(lambda k: gradient(lambda e, k: sample_logits(model, e, k, 4), k))(keys[0])
     theirs = jax.vmap(lambda k: gradient(lambda e, k: model.decoder(e.sample(k, 4)), k))(keys[1])
     variance = (np.var(ours, axis=0) + np.var(theirs, axis=0)) / len(ours)
@@ -176,8 +176,9 @@ def test_square_factor_is_a_factor_whatever_rank_and_size(rank, size, seed):
 
 
 @gaussians
-@pytest.mark.parametrize("K", [3, 16])
-@pytest.mark.parametrize("rho", [-20.0, -80.0, -300.0], ids=["2e-9", "2e-35", "0"])
+@pytest.mark.parametrize(
+    ("K", "rho"), [(16, -20.0), (16, -300.0), (3, -300.0)], ids=["16-2e-9", "16-0", "3-0"]
+)
 def test_vanishing_scales_give_mean_mode_and_finite_gradients(bottleneck, K, rho):
     """At beta = 0 scales are tiny: a singular covariance must not spoil value or gradient."""
     cfg = tiny.vib(bottleneck=bottleneck, K=K)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from vibx import config, figures, tables
+from vibx.config import Config
 from vibx.display import MESSAGES, RESULTS
 from vibx.errors import FailedRunError
 from vibx.experiments import SCALES, Collected, collect, read_store
@@ -59,7 +60,8 @@ def main(cfg: DictConfig) -> None:
     stores = {scale: store for scale, store in stores.items() if store.is_dir()}
     if not stores:
         raise RunError(f"{root}: no such directory; `vibx train` makes one")
-    scales = {scale: look_up(store, scale) for scale, store in stores.items()}
+    contents = {store: read_store(store) for store in set(stores.values())}
+    scales = {scale: look_up(contents[store], scale) for scale, store in stores.items()}
     scale = max(scales, key=lambda name: completeness(scales[name]))
     output.mkdir(parents=True, exist_ok=True)
     RESULTS.print(f"from {stores[scale]}, scale={scale}:")
@@ -78,9 +80,8 @@ def store_directory(root: Path, scale: str) -> Path:
     return root / scale if any((root / name).is_dir() for name in SCALES) else root
 
 
-def look_up(root: Path, scale: str) -> dict[str, Collected]:
+def look_up(store: dict[Config, StoredRun], scale: str) -> dict[str, Collected]:
     """The runs of all experiments at a scale."""
-    store = read_store(root)
     return {name: collect(name, scale=scale, store=store) for name in EXPERIMENTS}
 
 
