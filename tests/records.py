@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from vibx import runs
+from vibx.config import CLASSES
 from vibx.runs import StoredRun
 
-CLASSES = 10
 IMAGES = 10_000
 PROVENANCE = {"vibx": "0.1.0", "command": "vibx train", "device": "cpu: cpu"}
 

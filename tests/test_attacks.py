@@ -319,7 +319,8 @@ SHORT = CarliniWagnerSettings(search_steps=6, iterations=200, initial_constant=0
 
 @modes
 def test_foolbox_finds_the_same(targeted):
-    foolbox = pytest.importorskip("foolbox")
+    import foolbox  # slow to import
+
     n, classify = 12, trained("deterministic")
     settings = CarliniWagnerSettings(
         search_steps=3, iterations=60, learning_rate=0.05, initial_constant=1.0, abort_early=False

@@ -1,15 +1,24 @@
 """The configuration of an attack: schema of `conf/attack/`, validation and the result's name."""
 
 import dataclasses
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
 
-from vibx.config import CLASSES, TEST_IMAGES, one_of, refuse_unknown, require, typed
+from vibx.config import (
+    CLASSES,
+    TEST_IMAGES,
+    chosen,
+    digest,
+    field_names,
+    one_of,
+    plain_values,
+    refuse_unknown,
+    require,
+    typed,
+)
 
 NORMS = ("l2", "linf")
 MODES = ("untargeted", "targeted")
@@ -142,7 +151,7 @@ class AttackConfig(AttackScalars):
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored beside the result."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain_values(self)
 
     @property
     def indices(self) -> list[int]:
@@ -151,13 +160,11 @@ class AttackConfig(AttackScalars):
 
     @property
     def name(self) -> str:
-        """A readable slug and 8 hex digits of the SHA-256 of the configuration."""
+        """A readable slug and the digest of the configuration."""
         content = self.to_dict()
         if self.images is not None:
             del content["n"]
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
-        return f"{self.attack.name}-{self.mode}-{digest}"
+        return f"{self.attack.name}-{self.mode}-{digest(content)}"
 
 
 @dataclass(frozen=True)
@@ -175,14 +182,8 @@ def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:
     Raises:
       ConfigError: unknown key, wrong type, or value out of range.
     """
-    schemas = (AttackScalars, AttackExecution)
-    known = {field.name for schema in schemas for field in dataclasses.fields(schema)}
-    refuse_unknown(cfg, known | {"hydra", "attack"})
-    node = cfg.attack
-    name = node.get("name") if isinstance(node, DictConfig) else node
-    require(name in ATTACKS, "attack", name, one_of(tuple(ATTACKS)))
-    fields = {field.name for field in dataclasses.fields(ATTACKS[name])}
-    refuse_unknown(node, fields, prefix="attack.")
-    attack = typed(ATTACKS[name], node, prefix="attack.")
+    known = {"hydra", "attack", *field_names(AttackScalars), *field_names(AttackExecution)}
+    refuse_unknown(cfg, known)
+    attack = chosen(ATTACKS, cfg.attack, group="attack")
     scalars = dataclasses.asdict(typed(AttackScalars, cfg))
     return AttackConfig(**scalars, attack=attack), typed(AttackExecution, cfg)

@@ -296,13 +296,11 @@ class Config(Scalars):
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in config.yaml and metrics.json."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain_values(self)
 
     @property
     def run_id(self) -> str:
-        """A readable slug and 8 hex digits of the SHA-256 of the configuration."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        """A readable slug and the digest of the configuration."""
         match self.objective:
             case VIBObjective():
                 number = f"-beta{self.beta:g}"
@@ -312,7 +310,7 @@ class Config(Scalars):
                 number = f"-{value:g}"
             case _:
                 number = ""
-        return f"{self.objective.name}-K{self.K}{number}-seed{self.seed}-{digest}"
+        return f"{self.objective.name}-K{self.K}{number}-seed{self.seed}-{digest(self.to_dict())}"
 
 
 def directory() -> Path:
@@ -342,15 +340,31 @@ def parse_config(cfg: DictConfig | dict[str, Any]) -> Config:
         if node is None and group == "marginal":
             groups[group] = None
             continue
-        require(isinstance(node, DictConfig), group, node, f"a choice: {one_of(tuple(choices))}")
-        name = node.get("name")
-        require(name in choices, group, name, one_of(tuple(choices)))
-        refuse_unknown(node, field_names(choices[name]), prefix=f"{group}.")
-        groups[group] = typed(choices[name], node, prefix=f"{group}.")
+        groups[group] = chosen(choices, node, group=group)
     scalars = dataclasses.asdict(typed(Scalars, cfg))
     if not isinstance(groups["objective"], VIBObjective):
         scalars["beta"] = groups["marginal"] = None
     return Config(**scalars, **groups)
+
+
+def chosen(choices: dict[str, type], node: Any, *, group: str) -> Any:
+    """Convert a group's node by the schema of the choice that its `name` says."""
+    require(isinstance(node, DictConfig), group, node, f"a choice: {one_of(tuple(choices))}")
+    name = node.get("name")
+    require(name in choices, group, name, one_of(tuple(choices)))
+    refuse_unknown(node, field_names(choices[name]), prefix=f"{group}.")
+    return typed(choices[name], node, prefix=f"{group}.")
+
+
+def plain_values(configuration: Any) -> dict[str, Any]:
+    """A dataclass as nested plain values, as they come back from JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(configuration)))
+
+
+def digest(content: dict[str, Any]) -> str:
+    """8 hex digits of the SHA-256 of plain values."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 def typed(schema: type, node: DictConfig, prefix: str = "") -> Any:

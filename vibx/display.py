@@ -127,8 +127,8 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
-def in_bits(value: float | None) -> str:
-    """A quantity in bits; a dash where a deterministic model has none."""
+def four_digits(value: float | None) -> str:
+    """A number to four digits; a dash where there is none, as a deterministic model's rate."""
     return "-" if value is None else f"{value:.4g}"
 
 
@@ -136,11 +136,11 @@ QUANTITIES = (
     ("error_mc", "error, average of {mc_samples} samples", percent),
     ("error_1", "error, 1 sample", percent),
     ("error_mean", "error, mean of z", percent),
-    ("distortion_bits", "distortion, bits", in_bits),
-    ("rate_bits", "rate, bits", in_bits),
-    ("izy_lower_bits", "I(Z,Y) at least, bits", in_bits),
-    ("izx_upper_bits", "I(Z,X) at most, bits", in_bits),
-    ("nll_mc_bits", "-log2 of the average q(y|z), bits", in_bits),
+    ("distortion_bits", "distortion, bits", four_digits),
+    ("rate_bits", "rate, bits", four_digits),
+    ("izy_lower_bits", "I(Z,Y) at least, bits", four_digits),
+    ("izx_upper_bits", "I(Z,X) at most, bits", four_digits),
+    ("nll_mc_bits", "-log2 of the average q(y|z), bits", four_digits),
 )
 
 
@@ -174,8 +174,8 @@ def run_table(records: list[Record], problems: dict[str, str] | None = None) -> 
             name,
             percent(measured["error_mc"]),
             percent(measured["error_1"]),
-            in_bits(measured["rate_bits"]),
-            in_bits(measured["izy_lower_bits"]),
+            four_digits(measured["rate_bits"]),
+            four_digits(measured["izy_lower_bits"]),
         )
     for run_id, problem in (problems or {}).items():
         table.add_row(run_id, problem)
@@ -196,6 +196,6 @@ def attack_table(results: list[Record]) -> Table:
             percent(result["accuracy_before"]),
             percent(result["accuracy_seen"]),
             percent(result["accuracy_recheck"]),
-            in_bits(result["l2_median"]),
+            four_digits(result["l2_median"]),
         )
     return table

@@ -141,7 +141,7 @@ def figure2(stored: list[StoredRun]) -> tuple[Figure, pd.DataFrame]:
     """
     check(stored, K2)
     chosen = [first_seed(stored, beta) for beta in paper.FIGURE_2]
-    embeddings = [read_embedding(run.directory) for run in chosen]
+    embeddings = [runs.read_arrays(run.directory / runs.EMBEDDING) for run in chosen]
     figure = Figure(figsize=(WIDTH, 2.5))
     panels = figure.subplots(1, len(chosen))
     for letter, axes, run, embedding in zip("abc", panels, chosen, embeddings, strict=True):
@@ -453,15 +453,6 @@ def first_seed(stored: list[StoredRun], beta: float) -> StoredRun:
     if not found:
         raise RunError(f"no run with beta={beta:g}, {K2}")
     return min(found, key=lambda run: run.record["config"]["seed"])
-
-
-def read_embedding(directory: Path) -> dict[str, npt.NDArray[Any]]:
-    """Labels, means and Cholesky factors of a run's images, and its decoder's weights."""
-    path = directory / runs.EMBEDDING
-    if not path.exists():
-        raise RunError(f"{path}: missing; train that run again with force=true")
-    with np.load(path) as arrays:
-        return dict(arrays)
 
 
 def draw_embedding(axes: Axes, embedding: dict[str, npt.NDArray[Any]]) -> AxesImage:

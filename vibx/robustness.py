@@ -80,7 +80,7 @@ def attack_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress)
                 on_progress=part_of(on_progress, start / n, len(labels[rows]) / n),
             )
             runs.write_arrays(path, **part)
-        found.append(read_arrays(path))
+        found.append(runs.read_arrays(path))
     arrays = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     runs.write_arrays(directory / RESULT, **arrays)
     result = {
@@ -217,9 +217,3 @@ def summary(arrays: Arrays) -> dict[str, Any]:
 def share_of(votes: Array, classes: Array) -> Array:
     """The share of each image's answers that are its class."""
     return votes[np.arange(len(votes)), classes] / votes.sum(axis=1)
-
-
-def read_arrays(path: Path) -> Arrays:
-    """The arrays of an .npz file."""
-    with np.load(path) as arrays:
-        return dict(arrays)

@@ -77,6 +77,18 @@ def write_arrays(path: Path, **arrays: npt.ArrayLike) -> None:
     write_whole(path, buffer.getvalue())
 
 
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of an .npz that a run left.
+
+    Raises:
+      RunError: it is missing.
+    """
+    if not path.exists():
+        raise RunError(f"{path}: missing; train that run again with force=true")
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON, whole; a number that is not finite is refused."""
     write_whole(path, f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
@@ -193,6 +205,20 @@ def matching(records: list[Record], conditions: str) -> list[Record]:
             raise RunError(f"runs={condition}: no run has the key {key}")
         records = [r for r in known if _same(_get(r["config"], key), value)]
     return records
+
+
+def select(root: Path, conditions: str) -> list[StoredRun]:
+    """The finished runs of a store that satisfy the conditions of `matching`.
+
+    Raises:
+      RunError: there is none.
+    """
+    stored = read_runs(root)
+    records = matching([run.record for run in stored], conditions)
+    if not records:
+        raise RunError(f"runs={conditions}: no finished run in {root} matches; see vibx runs")
+    run_ids = {record["run_id"] for record in records}
+    return [run for run in stored if run.record["run_id"] in run_ids]
 
 
 def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:

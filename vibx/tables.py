@@ -417,12 +417,8 @@ def wrong_answers(models: Models) -> dict[str, Wrong]:
 
 def predictions(run: StoredRun) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
     """The labels of a run's test images, and the classes that it predicts."""
-    path = run.directory / runs.PREDICTIONS
-    try:
-        with np.load(path) as arrays:
-            return arrays["labels"], arrays["class_mc"]
-    except FileNotFoundError:
-        raise RunError(f"{path}: missing; train that run again with force=true") from None
+    arrays = runs.read_arrays(run.directory / runs.PREDICTIONS)
+    return arrays["labels"], arrays["class_mc"]
 
 
 # Text

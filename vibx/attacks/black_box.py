@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vibx.attacks.descent import Norm, project, projected_descent, random_start, steepest
+from vibx.attacks.descent import Norm, descents_from_random_starts, project, steepest
 from vibx.attacks.per_image import Classify, Goal, goals, over_images
 
 SPSA_CHUNK = 8  # images attacked at a time: each is classified 2 * directions times at once
@@ -83,22 +83,17 @@ def spsa(
     Returns:
         The last images, whether or not they are adversarial, in [0, 1] and within the budget.
     """
-
-    def one(goal: Goal, image: Array, key: Array, epsilon: Array) -> Float[Array, "pixels"]:
-        start_key, noise_key = jax.random.split(key)
-        return projected_descent(
-            functools.partial(spsa_gradient, classify, goal, directions=directions, delta=delta),
-            random_start(start_key, image, norm=norm, epsilon=epsilon),
-            image,
-            noise_key,
-            norm=norm,
-            epsilon=epsilon,
-            step_size=step_size * epsilon,
-            steps=steps,
-        )
-
-    budgets = jnp.broadcast_to(epsilon, len(images))
-    return over_images(one, goals(labels, targets), images, keys, budgets, chunk=chunk)
+    return descents_from_random_starts(
+        functools.partial(spsa_gradient, classify, directions=directions, delta=delta),
+        goals(labels, targets),
+        images,
+        keys,
+        norm=norm,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=steps,
+        chunk=chunk,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("norm",))

@@ -1,11 +1,14 @@
 """Projected descent within a norm ball, which white-box and black-box attacks have in common."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
+
+from vibx.attacks.per_image import Goal, over_images
 
 Norm = Literal["l2", "linf"]
 
@@ -66,6 +69,40 @@ def random_start(
         # The share of the ball within a radius r is r to the number of dimensions.
         perturbation = direction * jax.random.uniform(radius_key) ** (1 / origin.size)
     return project(origin + epsilon * perturbation, origin, norm=norm, epsilon=epsilon)
+
+
+def descents_from_random_starts(
+    gradient: Callable[..., Float[Array, "pixels"]],
+    goal: Goal,
+    images: Float[Array, "n pixels"],
+    keys: Key[Array, "n"],
+    *,
+    norm: Norm,
+    epsilon: Float[Array, "#n"] | float,
+    step_size: float,
+    steps: int,
+    chunk: int,
+) -> Float[Array, "n pixels"]:
+    """`projected_descent` of each image by `gradient` of (goal, image, key), from a random start.
+
+    The step size is a fraction of the budget epsilon, which is of all images or of each.
+    """
+
+    def one(goal: Goal, image: Array, key: Array, epsilon: Array) -> Float[Array, "pixels"]:
+        start_key, noise_key = jax.random.split(key)
+        return projected_descent(
+            functools.partial(gradient, goal),
+            random_start(start_key, image, norm=norm, epsilon=epsilon),
+            image,
+            noise_key,
+            norm=norm,
+            epsilon=epsilon,
+            step_size=step_size * epsilon,
+            steps=steps,
+        )
+
+    budgets = jnp.broadcast_to(epsilon, len(images))
+    return over_images(one, goal, images, keys, budgets, chunk=chunk)
 
 
 def projected_descent(

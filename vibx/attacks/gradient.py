@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vibx.attacks.descent import Norm, projected_descent, random_start
+from vibx.attacks.descent import Norm, descents_from_random_starts, projected_descent
 from vibx.attacks.per_image import Classify, Goal, goals, over_images
 
 CHUNK = 256  # images attacked at a time; bounds memory
@@ -127,19 +127,14 @@ def pgd(
     Returns:
         The last images, whether or not they are adversarial, in [0, 1] and within the budget.
     """
-
-    def one(goal: Goal, image: Array, key: Array, epsilon: Array) -> Float[Array, "pixels"]:
-        start_key, noise_key = jax.random.split(key)
-        return projected_descent(
-            functools.partial(margin_gradient, classify, goal, noise_samples=noise_samples),
-            random_start(start_key, image, norm=norm, epsilon=epsilon),
-            image,
-            noise_key,
-            norm=norm,
-            epsilon=epsilon,
-            step_size=step_size * epsilon,
-            steps=steps,
-        )
-
-    budgets = jnp.broadcast_to(epsilon, len(images))
-    return over_images(one, goals(labels, targets), images, keys, budgets, chunk=chunk)
+    return descents_from_random_starts(
+        functools.partial(margin_gradient, classify, noise_samples=noise_samples),
+        goals(labels, targets),
+        images,
+        keys,
+        norm=norm,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=steps,
+        chunk=chunk,
+    )

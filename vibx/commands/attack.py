@@ -12,17 +12,8 @@ from vibx.display import RESULTS, attack_table, fraction_bar
 def main(cfg: DictConfig) -> None:
     """Attack the chosen runs and print what came of it, a row per run."""
     attack, execution = parse_attack(cfg)
-    root = Path(execution.root)
-    stored = runs.read_runs(root)
-    chosen = runs.matching([run.record for run in stored], execution.runs)
-    run_ids = {record["run_id"] for record in chosen}
-    if not run_ids:
-        raise runs.RunError(f"runs={execution.runs}: no finished run in {root} matches")
-    results = [
-        attacked(run, attack, force=execution.force)
-        for run in stored
-        if run.record["run_id"] in run_ids
-    ]
+    chosen = runs.select(Path(execution.root), execution.runs)
+    results = [attacked(run, attack, force=execution.force) for run in chosen]
     RESULTS.print(attack_table(results))
 
 

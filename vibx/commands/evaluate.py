@@ -11,18 +11,15 @@ from vibx.display import RESULTS, run_table
 
 def main(cfg: DictConfig) -> None:
     """Evaluate the chosen runs, print their table and keep each result beside the record."""
-    root = Path(cfg.root)
     samples = cfg.mc_samples
     require(isinstance(samples, int) and samples >= 1, "mc_samples", samples, "at least 1")
-    records = runs.matching(runs.read_records(root), cfg.runs)
-    if not records:
-        raise runs.RunError(f"runs={cfg.runs}: no finished run in {root} matches; see vibx runs")
+    chosen = runs.select(Path(cfg.root), cfg.runs)
 
     from vibx.training.run import evaluate  # imports jax
 
     evaluated = []
-    for record in records:
-        sections = evaluate(record["config"], root / record["run_id"], mc_samples=samples)
-        runs.write_json(root / record["run_id"] / f"evaluation-mc{samples}.json", sections)
+    for directory, record in chosen:
+        sections = evaluate(record["config"], directory, mc_samples=samples)
+        runs.write_json(directory / f"evaluation-mc{samples}.json", sections)
         evaluated.append(record | sections)
     RESULTS.print(run_table(evaluated))

@@ -63,7 +63,6 @@ def main(cfg: DictConfig) -> None:
     contents = {store: read_store(store) for store in set(stores.values())}
     scales = {scale: look_up(contents[store], scale) for scale, store in stores.items()}
     scale = max(scales, key=lambda name: completeness(scales[name]))
-    output.mkdir(parents=True, exist_ok=True)
     RESULTS.print(f"from {stores[scale]}, scale={scale}:")
     for title, drawing in DRAWINGS.items():
         if not any(scales[scale][name].missing for name in drawing.experiments):

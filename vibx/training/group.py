@@ -26,6 +26,11 @@ def lanes_for(runs: int) -> int:
     return 1 if runs == 1 else runs + -runs % jax.local_device_count()
 
 
+def padded(trees: list[Tree], *, lanes: int) -> list[Tree]:
+    """One tree for every lane: spare lanes repeat the last run's."""
+    return trees + trees[-1:] * (lanes - len(trees))
+
+
 def stacked(trees: Sequence[Tree]) -> Tree:
     """The trees of a group's runs as one, each run on its device."""
     if len(trees) == 1:

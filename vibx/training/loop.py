@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vibx.config import Config
 from vibx.data import Images
 from vibx.training.checkpoint import Checkpoints
-from vibx.training.group import one_of, shared, stacked
+from vibx.training.group import one_of, padded, shared, stacked
 from vibx.training.state import Program, TrainState, split
 from vibx.training.step import compiled_epoch, compiled_initial_state
 
@@ -56,12 +56,11 @@ def train(
       lanes: runs that the compiled program trains at once; spare ones repeat the last run.
     """
     (program,) = {split(cfg)[0] for cfg in cfgs}
-    spare = [len(cfgs) - 1] * (lanes - len(cfgs))
-    order = [*range(len(cfgs)), *spare]
-    state = stacked([start(program, cfgs[run], checkpoints[run]) for run in order])
-    numbers = stacked([split(cfgs[run])[1] for run in order])
-    seeds = [jax.random.key_data(jax.random.key(cfgs[run].seed)) for run in order]
-    key = jax.random.wrap_key_data(stacked(seeds))
+    pairs = zip(cfgs, checkpoints, strict=True)
+    state = stacked(padded([start(program, *pair) for pair in pairs], lanes=lanes))
+    numbers = stacked(padded([split(cfg)[1] for cfg in cfgs], lanes=lanes))
+    seeds = [jax.random.key_data(jax.random.key(cfg.seed)) for cfg in cfgs]
+    key = jax.random.wrap_key_data(stacked(padded(seeds, lanes=lanes)))
     images = shared(images, runs=lanes)
     run_epoch = compiled_epoch(program, len(images.labels), runs=lanes)
     behind = [c.epoch or 0 for c in checkpoints]

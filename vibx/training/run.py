@@ -55,12 +55,7 @@ class Run:
         self.directory = directory
         runs.write_config(directory, cfg.to_dict())
         self.checkpoints = Checkpoints(directory / runs.CHECKPOINTS)
-        self.history = runs.read_history(directory, until_epoch=self.epoch)
-
-    @property
-    def epoch(self) -> int:
-        """Number of epochs behind the latest checkpoint."""
-        return self.checkpoints.epoch or 0
+        self.history = runs.read_history(directory, until_epoch=self.checkpoints.epoch or 0)
 
     def take(self, epoch: Epoch, data: Dataset, *, evaluate: bool, save: bool) -> Row:
         """Add an epoch to the history, and a checkpoint to the directory if it is due."""
