@@ -3,7 +3,8 @@ PYTHON ?= python3
 ARGS ?=
 SCALE ?= fast
 REPRODUCTION := outputs/reproduction/$(SCALE)
-EXPERIMENTS := $(basename $(notdir $(wildcard conf/experiment/*.yaml)))
+ATTACKS := figure3 figure4 mean_mode attack_audit
+TRAINED := $(filter-out $(ATTACKS),$(basename $(notdir $(wildcard conf/experiment/*.yaml))))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -26,9 +27,12 @@ train: $(INSTALLED)  ## Train the paper's model of Table 1; ARGS="beta=1e-2 epoc
 figures: $(INSTALLED)  ## Draw Table 1 and the figures from the records in outputs/paper
 	$(BIN)/vibx figures root=outputs/paper $(ARGS)
 
-reproduce: $(INSTALLED)  ## Train what is missing for SCALE=smoke, fast or paper, then draw
-	for experiment in $(EXPERIMENTS); do \
+reproduce: $(INSTALLED)  ## Train and attack what is missing for SCALE=smoke, fast or paper, then draw
+	for experiment in $(TRAINED); do \
 	    $(BIN)/vibx train experiment=$$experiment scale=$(SCALE) root=$(REPRODUCTION) || exit; \
+	done
+	for experiment in $(ATTACKS); do \
+	    $(BIN)/vibx attack experiment=$$experiment attack/scale=$(SCALE) root=$(REPRODUCTION) || exit; \
 	done
 	$(BIN)/vibx figures root=$(REPRODUCTION) output=$(REPRODUCTION)/figures
 

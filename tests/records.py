@@ -6,7 +6,7 @@ import numpy as np
 
 from vibx import runs
 from vibx.config import CLASSES
-from vibx.runs import StoredRun
+from vibx.runs import StoredAttack, StoredRun
 
 IMAGES = 10_000
 PROVENANCE = {"vibx": "0.1.0", "command": "vibx train", "device": "cpu: cpu"}
@@ -86,3 +86,88 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
     }
     runs.write_json(directory / runs.METRICS, record)
     return StoredRun(directory, record)
+
+
+def write_attack(run, cfg, *, held=1.0, seen=1.0, size=0.2, pixels=100, votes=None):
+    """What an attack with a configuration leaves of a finished run.
+
+    `seen` is the share of the images, the first ones, on which the attack saw a success: there
+    `pixels` of them change by `size`, up to a tenth more. `held` is the share of the answers to
+    each of these that are its goal, the rest is right; `votes` gives them all instead.
+    """
+    indices = np.array(cfg.indices)
+    n, images = len(indices), np.arange(len(indices))
+    labels = np.zeros(n, int) if cfg.images else indices % CLASSES  # listed images are zeros
+    goals = (labels + 1) % CLASSES if cfg.target is None else np.full(n, cfg.target)
+    success = images < round(seen * n)
+    right = cfg.rechecks * np.eye(CLASSES, dtype=int)[labels]
+    if votes is None:
+        votes = right.copy()
+        moved = np.where(success, round(held * cfg.rechecks), 0)
+        votes[images, labels] -= moved
+        votes[images, goals] += moved
+    untargeted = cfg.mode == "untargeted"
+    original = np.random.default_rng(indices).integers(0, 128, (n, 784)).astype(np.uint8)
+    change = np.zeros((n, 784))
+    change[:, :pixels] = (size * (1 + images / (10 * n)) * success)[:, None]
+    arrays = {
+        "index": indices,
+        "label": labels,
+        "target": np.full(n, -1) if untargeted else goals,
+        "original": original,
+        "adversarial": (original / 255 + change).astype(np.float32),
+        "votes_before": right,
+        "votes": votes,
+        "l0_8_bits": np.sum(change > 0.5 / 255, axis=1),
+        "l0_visible": np.sum(change > 0.05, axis=1),
+        "l2": np.sqrt(np.sum(change**2, axis=1)),
+        "linf": change.max(axis=1),
+        "success": success,
+        "constant": np.where(success, 1.0, 0.0),
+        "iterations": np.full(n, 100),
+    }
+    shares = votes / votes.sum(axis=1, keepdims=True)
+    at_goal = 1 - shares[images, labels] if untargeted else shares[images, goals]
+    norms = ("l0_8_bits", "l0_visible", "l2", "linf")
+    record = {
+        "schema": runs.SCHEMA,
+        "run_id": run.record["run_id"],
+        "attack": cfg.to_dict(),
+        "n": n,
+        "accuracy_before": 1.0,
+        "misclassified_before": 0,
+        "successes_seen": int(success.sum()),
+        "accuracy_seen": float(1 - success.mean()),
+        "accuracy_recheck": float(shares[images, labels].mean()),
+        "goal_recheck": float(at_goal.mean()),
+        **{
+            f"{norm}_median": float(np.median(arrays[norm][success])) if success.any() else None
+            for norm in norms
+        },
+        "provenance": PROVENANCE,
+    }
+    directory = runs.attack_directory(run, cfg.name)
+    directory.mkdir(parents=True)
+    runs.write_arrays(directory / runs.ADVERSARIAL, **arrays)
+    runs.write_json(directory / runs.METRICS, record)
+    return StoredAttack(run, directory, record)
+
+
+def write_audit(run, cfg):
+    """The record of an audit with one check that passed and one that did not."""
+    check = {"expected": "no more", "measured": "97%", "meaning": "It means that.", "values": {}}
+    checks = [
+        {"name": "black box", "passed": True, **check},
+        {"name": "transfer", "passed": False, **check},
+    ]
+    record = {
+        "schema": runs.SCHEMA,
+        "run_id": run.record["run_id"],
+        "attack": cfg.to_dict(),
+        "checks": checks,
+        "provenance": PROVENANCE,
+    }
+    directory = runs.attack_directory(run, cfg.name)
+    directory.mkdir(parents=True)
+    runs.write_json(directory / runs.METRICS, record)
+    return StoredAttack(run, directory, record)

@@ -1,26 +1,29 @@
 """The paper's experiments: their grids, their records, and all of them in miniature."""
 
+import itertools
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tests.records import write_run
-from vibx import config, runs
-from vibx.commands.figures import EXPERIMENTS
-from vibx.experiments import collect, expand, read_store
+from tests.records import write_attack, write_audit, write_run
+from vibx import config, data, runs
+from vibx.commands.figures import ATTACKS, TRAINED
+from vibx.experiments import collect, expand, expand_attacks, read_store
+from vibx.runs import StoredRun
 
-GRIDS = {
-    file.stem: expand(file.stem, scale="fast")
-    for file in sorted((config.directory() / "experiment").glob("*"))
-}
+DRAWN = {"table1", "figure1", "figure2", "figure3", "figure4", "audit", "selections"}
+GRIDS = {name: expand(name, scale="fast") for name in TRAINED}
 
 
 def test_every_experiment_is_drawn():
-    assert GRIDS.keys() == set(EXPERIMENTS)
+    files = (config.directory() / "experiment").glob("*.yaml")
+    assert {file.stem for file in files} == {*TRAINED, *ATTACKS}
 
 
 def test_table_1_is_five_models_of_the_same_seeds_and_recipe():
@@ -75,6 +78,49 @@ def test_scales_have_the_same_grid(experiment):
     assert grid("paper") == grid("fast") == grid("smoke")
 
 
+def test_figure_3_turns_the_first_ten_zeros_of_the_test_set_into_ones():
+    labels = data._read_idx(Path(data.__file__).parent / "mnist" / "t10k-labels-idx1-ubyte.gz")
+    for _, attack in expand_attacks("figure3", scale="fast"):
+        assert attack.indices == list(np.flatnonzero(labels == 0)[:10])
+        assert (attack.mode, attack.target, attack.samples) == ("targeted", 1, 12)
+
+
+def test_figure_4_attacks_models_of_figure_3_in_both_modes_and_at_two_confidences():
+    found = [
+        (conditions, attack.mode, attack.attack.confidence)
+        for conditions, attack in expand_attacks("figure4", scale="fast")
+    ]
+    models = {conditions for conditions, _, _ in found}
+    assert models < {conditions for conditions, _ in expand_attacks("figure3", scale="fast")}
+    assert sum("beta=" in conditions for conditions in models) == 6
+    assert sorted(found) == sorted(itertools.product(models, ("targeted", "untargeted"), (0, 1)))
+    mean_mode = expand_attacks("mean_mode", scale="fast")
+    assert {attack.samples for _, attack in mean_mode} == {None}
+    assert {conditions for conditions, _ in mean_mode} < models
+
+
+@pytest.mark.parametrize("experiment", ATTACKS)
+def test_attacked_runs_are_those_that_other_experiments_train(experiment):
+    """Each condition picks one run of Table 1 or Figure 1."""
+    trained = [
+        StoredRun(Path(cfg.run_id), {"run_id": cfg.run_id, "config": cfg.to_dict()})
+        for cfg in dict.fromkeys(GRIDS["table1"] + GRIDS["figure1"])
+    ]
+    for conditions, _ in expand_attacks(experiment, scale="fast"):
+        assert len(runs.among(trained, conditions)) == 1
+
+
+@pytest.mark.parametrize("experiment", ATTACKS)
+def test_scales_of_attacks_differ_in_effort_and_executions_alone(experiment):
+    def grid(scale):
+        return {
+            (conditions, attack.mode, attack.samples, attack.target, attack.images)
+            for conditions, attack in expand_attacks(experiment, scale=scale)
+        }
+
+    assert grid("paper") == grid("fast") == grid("smoke")
+
+
 def test_an_expanded_experiment_is_what_the_shell_trains(vibx, tmp_path):
     done = vibx("train", "experiment=figure2", "scale=smoke", "root=runs")
     assert done.returncode == 0, done.stderr
@@ -87,9 +133,9 @@ def test_runs_are_found_by_their_configuration_whatever_the_directory_is_called(
     for cfg in wanted[:2]:
         write_run(tmp_path, cfg)
     found = collect("figure2", scale="smoke", store=read_store(tmp_path))
-    assert [run.record["run_id"] for run in found.runs] == [cfg.run_id for cfg in wanted[:2]]
+    assert [run.record["run_id"] for run in found.found] == [cfg.run_id for cfg in wanted[:2]]
     assert found.missing == wanted[2:]
-    assert collect("figure2", scale="fast", store=read_store(tmp_path)).runs == []
+    assert collect("figure2", scale="fast", store=read_store(tmp_path)).found == []
 
 
 def test_the_same_run_twice_is_refused(tmp_path):
@@ -112,10 +158,16 @@ def test_a_record_with_a_number_that_is_not_finite_is_refused(tmp_path):
 
 
 def write_store(root, scale, *, without=()):
-    for name in EXPERIMENTS:
+    """Runs of all experiments, and attacks on them, as they are after training and attacking."""
+    for name in set(TRAINED) - set(without):
         for cfg in expand(name, scale=scale):
-            if name not in without and not (root / cfg.run_id).exists():
+            if not (root / cfg.run_id).exists():
                 write_run(root, cfg)
+    stored = runs.read_runs(root)
+    for name in set(ATTACKS) - set(without):
+        for conditions, attack in expand_attacks(name, scale=scale):
+            write = write_audit if attack.attack.name == "audit" else write_attack
+            write(*runs.among(stored, conditions), attack)
 
 
 def test_figures_draw_the_largest_complete_scale_and_say_which(vibx, tmp_path):
@@ -126,25 +178,31 @@ def test_figures_draw_the_largest_complete_scale_and_say_which(vibx, tmp_path):
     assert "from kept/smoke, scale=smoke:" in done.stdout
     drawn = {path.name for path in (tmp_path / "outputs" / "figures").iterdir()}
     assert drawn == {
-        *(f"figure{n}.{suffix}" for n in (1, 2) for suffix in ("pdf", "png", "csv")),
+        *(f"figure{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("pdf", "png", "csv")),
         *(f"table1.{suffix}" for suffix in ("csv", "md", "tex")),
-        *(f"selections.{suffix}" for suffix in ("csv", "md")),
+        *(f"{table}.{suffix}" for table in ("audit", "selections") for suffix in ("csv", "md")),
     }
 
 
 def test_what_is_missing_is_named_with_its_command_and_the_rest_is_drawn(vibx, tmp_path):
-    write_store(tmp_path / "runs", "fast", without=["figure1b", "figure2"])
+    write_store(tmp_path / "runs", "fast", without=["figure1b", "figure2", "mean_mode"])
     done = vibx("figures", "root=runs", "output=drawn")
     assert done.returncode == 1
     assert (
         "figure1b: 15 of 15 runs are missing: vibx train experiment=figure1b scale=fast root=runs"
         in done.stderr
     )
+    assert (
+        "mean_mode: 6 of 6 attacks are missing: "
+        "vibx attack experiment=mean_mode attack/scale=fast root=runs"
+    ) in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "vibx figures: error: runs are missing for figure1b, figure2"
+        "vibx figures: error: runs or attacks are missing for figure1b, figure2, mean_mode"
     )
     assert (tmp_path / "drawn" / "table1.md").exists()
+    assert (tmp_path / "drawn" / "figure3.pdf").exists()
     assert not (tmp_path / "drawn" / "figure1.pdf").exists()
+    assert not (tmp_path / "drawn" / "figure4.pdf").exists()
 
 
 @pytest.mark.parametrize("bad", [["root=nowhere"], ["rot=runs"]])
@@ -163,8 +221,11 @@ def test_figures_import_no_jax():
 
 def test_all_experiments_in_miniature_from_training_to_drawings(vibx, tmp_path):
     """What `make reproduce SCALE=smoke` does."""
-    for experiment in EXPERIMENTS:
+    for experiment in TRAINED:
         done = vibx("train", f"experiment={experiment}", "scale=smoke", "root=runs")
+        assert done.returncode == 0, done.stderr
+    for experiment in ATTACKS:
+        done = vibx("attack", f"experiment={experiment}", "attack/scale=smoke", "root=runs")
         assert done.returncode == 0, done.stderr
     done = vibx("figures", "root=runs")
     assert done.returncode == 0, done.stderr
@@ -172,4 +233,4 @@ def test_all_experiments_in_miniature_from_training_to_drawings(vibx, tmp_path):
     table = pd.read_csv(drawn / "table1.csv")
     assert list(table["seeds"]) == [5] * len(table)
     assert (table["error_mc_percent"] < 50).all()  # it learns
-    assert {path.stem for path in drawn.iterdir()} == {"table1", "figure1", "figure2", "selections"}
+    assert {path.stem for path in drawn.iterdir()} == DRAWN

@@ -118,6 +118,27 @@ def test_a_killed_attack_keeps_its_parts_and_comes_to_the_same(trained, tmp_path
     assert not list(tmp_path.glob("runs/*/attacks/*/parts"))
 
 
+def test_an_audit_keeps_its_checks_and_is_then_skipped(trained, tmp_path):
+    options = ["attack=audit", "n=6", "rechecks=4", "attack.iterations=10", "attack.search_steps=2"]
+    quick = ["attack.pgd_steps=2", "attack.spsa_steps=2", "attack.spsa_directions=4"]
+    command = ["attack", "root=runs", *options, *quick, "attack.transfer_from=seed=0"]
+    done = trained(*command)
+    assert done.returncode == 0, done.stderr
+    ((name, result),) = results(tmp_path).items()
+    assert name.startswith("audit-untargeted-")
+    checks = {check["name"]: check for check in result["checks"]}
+    assert len(checks) == 11
+    for check in checks.values():
+        assert check["expected"] in done.stdout or len(check["expected"]) > 20  # folded
+        assert isinstance(check["passed"], bool)
+    again = trained(*command)
+    assert again.stdout == done.stdout
+    without = trained(*command[:-1], "attack.transfer_from=null")
+    assert without.returncode == 0, without.stderr
+    numbers = [len(found["checks"]) for found in results(tmp_path).values()]
+    assert sorted(numbers) == [10, 11]
+
+
 def test_a_run_without_weights_says_what_to_do(trained, tmp_path):
     (checkpoints,) = tmp_path.glob("runs/*/checkpoints")
     checkpoints.rename(tmp_path / "elsewhere")
@@ -137,6 +158,7 @@ def test_a_run_without_weights_says_what_to_do(trained, tmp_path):
         ("attack.confidence=-1", "attack.confidence=-1.0: must be finite and >= 0"),
         ("images=[10000]", "images=[10000]: must be indices below 10000"),
         ("attack=bribery", "bribery"),
+        ("experiment=bribery", "bribery"),
         ("runs=beta=7", "runs=beta=7: no finished run in runs matches"),
     ],
 )

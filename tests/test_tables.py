@@ -10,7 +10,7 @@ import scipy.stats
 
 from tests.records import write_run
 from vibx import experiments, runs, tables
-from vibx.runs import RunError
+from vibx.runs import RunError, StoredAttack
 
 MODELS = ["maximum_likelihood", "dropout", "confidence_penalty", "label_smoothing", "vib"]
 NUMBERS = {
@@ -327,3 +327,23 @@ def test_a_recipe_of_one_seed_has_no_interval(configs, tmp_path):
     stored = {"smoke": [write_run(tmp_path, configs[0], error_mc=0.0131)]}
     text = tables.write_recipes(stored, tmp_path)[1].read_text()
     assert "| baseline | 1.31 (1) |" in text
+
+
+# The audit
+
+
+def test_the_audit_is_a_table_per_run_with_failed_checks_in_bold(tmp_path, in_use):
+    run = write_run(tmp_path, of(in_use, models=["vib"], seeds=[0])[0])
+    check = {"expected": "at most 1%", "measured": "0.4%", "meaning": "It holds.", "values": {}}
+    checks = [
+        {"name": "norm budget", "passed": True, **check},
+        {"name": "black box", "passed": False, **check},
+    ]
+    record = {"run_id": run.record["run_id"], "attack": {"n": 50}, "checks": checks}
+    written = tables.write_audit([StoredAttack(run, tmp_path, record)], tmp_path / "drawn")
+    assert [path.name for path in written] == ["audit.csv", "audit.md"]
+    assert list(pd.read_csv(written[0])["passed"]) == [True, False]
+    text = written[1].read_text()
+    assert "**VIB, beta = 1e-3**, the first 50 test images: 1 of 2 checks passed." in text
+    assert "| norm budget | at most 1% | 0.4% | yes | It holds. |" in text
+    assert "| black box | at most 1% | 0.4% | **no** | It holds. |" in text

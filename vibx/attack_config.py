@@ -106,13 +106,34 @@ class SPSA(Noise):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 
 
-Attack = CarliniWagnerL2 | Noise | FGSM | PGD | SPSA
+@dataclass(frozen=True)
+class Audit:
+    """The checks of `vibx.attacks.audit` instead of one attack."""
+
+    name: str
+    iterations: int
+    search_steps: int
+    pgd_steps: int
+    spsa_steps: int
+    spsa_directions: int
+    restarts: int
+    transfer_from: str | None
+
+    def __post_init__(self) -> None:
+        whole = self.iterations >= 1 and self.iterations % CHECKS == 0
+        require(whole, "iterations", self.iterations, f"a multiple of {CHECKS}")
+        for key in ("search_steps", "pgd_steps", "spsa_steps", "spsa_directions", "restarts"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+
+
+Attack = CarliniWagnerL2 | Noise | FGSM | PGD | SPSA | Audit
 ATTACKS: dict[str, type] = {
     "carlini_wagner_l2": CarliniWagnerL2,
     "noise": Noise,
     "fgsm": FGSM,
     "pgd": PGD,
     "spsa": SPSA,
+    "audit": Audit,
 }
 
 
@@ -148,6 +169,11 @@ class AttackConfig(AttackScalars):
     """Everything that decides what an attack on a given run finds."""
 
     attack: Attack
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sampled = self.samples is not None or not isinstance(self.attack, Audit)
+        require(sampled, "samples", self.samples, "at least 1 in an audit")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored beside the result."""

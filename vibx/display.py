@@ -199,3 +199,14 @@ def attack_table(results: list[Record]) -> Table:
             four_digits(result["l2_median"]),
         )
     return table
+
+
+def audit_table(result: Record) -> Table:
+    """A row per check of an audited run."""
+    table = Table(title=result["run_id"])
+    for header in ("check", "expected", "measured", "passed", "meaning"):
+        table.add_column(header)
+    for check in result["checks"]:
+        passed = "yes" if check["passed"] else "[bold red]no"
+        table.add_row(check["name"], check["expected"], check["measured"], passed, check["meaning"])
+    return table

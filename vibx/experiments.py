@@ -1,4 +1,4 @@
-"""The paper's experiments: `conf/experiment/*.yaml` expanded into runs, and their records.
+"""The paper's experiments: `conf/experiment/*.yaml` expanded into runs or attacks on them.
 
 Imports no jax: tables and figures get their records here.
 """
@@ -9,17 +9,21 @@ import functools
 import itertools
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vibx import config, runs
+from vibx.attack_config import AttackConfig, parse_attack
 from vibx.config import Config
-from vibx.runs import StoredRun
+from vibx.runs import StoredAttack, StoredRun
+
+Wanted = TypeVar("Wanted")
+Found = TypeVar("Found")
 
 SCALES = ("paper", "fast", "smoke")  # the largest first
 
@@ -27,9 +31,21 @@ SCALES = ("paper", "fast", "smoke")  # the largest first
 def expand(experiment: str, *, scale: str) -> list[Config]:
     """The runs of an experiment: every combination of its grid, in the grid's order."""
     chosen = [f"experiment={experiment}", f"scale={scale}"]
+    return [config.parse(cfg)[0] for cfg in combinations("train", chosen)]
+
+
+def expand_attacks(experiment: str, *, scale: str) -> list[tuple[str, AttackConfig]]:
+    """The attacks of an experiment in the grid's order: which runs, and with what."""
+    chosen = [f"experiment={experiment}", f"attack/scale={scale}"]
+    parsed = [parse_attack(cfg) for cfg in combinations("attack", chosen)]
+    return [(execution.runs, attack) for attack, execution in parsed]
+
+
+def combinations(command: str, chosen: list[str]) -> list[DictConfig]:
+    """A command's configurations, one for every combination of the grid of its experiment."""
     with composing():
-        compose_once = functools.cache(lambda *groups: compose("train", [*chosen, *groups]))
-        grid = compose("train", chosen, return_hydra_config=True).hydra.sweeper.params
+        compose_once = functools.cache(lambda *groups: compose(command, [*chosen, *groups]))
+        grid = compose(command, chosen, return_hydra_config=True).hydra.sweeper.params
         parse = OverridesParser.create().parse_override
         axes = [values(parse(f"{key}={swept}")) for key, swept in grid.items()]
         cfgs = []
@@ -38,7 +54,7 @@ def expand(experiment: str, *, scale: str) -> list[Config]:
             cfg = copy.deepcopy(compose_once(*groups))
             for number in map(parse, set(combination) - set(groups)):
                 OmegaConf.update(cfg, number.key_or_group, number.value())
-            cfgs.append(config.parse(cfg)[0])
+            cfgs.append(cfg)
         return cfgs
 
 
@@ -74,16 +90,31 @@ def read_store(root: Path) -> dict[Config, StoredRun]:
     return store
 
 
-class Collected(NamedTuple):
-    """The runs of an experiment that a store has, in the grid's order, and those that it lacks."""
+class Collected(NamedTuple, Generic[Wanted, Found]):
+    """What a store has of an experiment, in the grid's order, and what it lacks."""
 
-    runs: list[StoredRun]
-    missing: list[Config]
+    found: list[Found]
+    missing: list[Wanted]
 
 
-def collect(experiment: str, *, scale: str, store: dict[Config, StoredRun]) -> Collected:
+Runs = Collected[Config, StoredRun]
+Attacks = Collected[AttackConfig, StoredAttack]
+
+
+def collect(experiment: str, *, scale: str, store: dict[Config, StoredRun]) -> Runs:
     """Look an experiment's runs up in a store, by their whole configuration."""
     wanted = expand(experiment, scale=scale)
     return Collected(
         [store[cfg] for cfg in wanted if cfg in store], [cfg for cfg in wanted if cfg not in store]
     )
+
+
+def collect_attacks(experiment: str, *, scale: str, stored: list[StoredRun]) -> Attacks:
+    """Look an experiment's attacks up in the directories of runs, by their whole configuration."""
+    collected: Attacks = Collected([], [])
+    for conditions, attack in expand_attacks(experiment, scale=scale):
+        attacked = runs.among(stored, conditions)
+        finished = [run for run in attacked if runs.is_attacked(run, attack.name)]
+        collected.found.extend(runs.read_attack(run, attack.name) for run in finished)
+        collected.missing.extend([attack] * (max(len(attacked), 1) - len(finished)))
+    return collected

@@ -5,9 +5,9 @@ What holds: the model's answers to the same image afterwards, under independent 
 """
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from vibx import config, runs
 from vibx.attack_config import AttackConfig
+from vibx.attacks.audit import AuditSettings, audit
 from vibx.attacks.black_box import noise, spsa
 from vibx.attacks.carlini_wagner import CarliniWagnerSettings, carlini_wagner_l2, part_of
 from vibx.attacks.gradient import fgsm, pgd
 from vibx.attacks.per_image import Classify, image_keys
-from vibx.attacks.scoring import Norms, norms, recheck
+from vibx.attacks.scoring import Norms, norms, recheck, to_8_bits
 from vibx.classifiers import classifier
 from vibx.config import CLASSES, TEST_IMAGES
 from vibx.data import load
@@ -31,9 +32,7 @@ from vibx.training.checkpoint import Checkpoints
 from vibx.training.run import device_name, utc_now
 from vibx.training.state import evaluated_parameters, model_definition, split
 
-ATTACKS = "attacks"  # in a run's directory, one of each attack
 PARTS = "parts"
-RESULT = "adversarial.npz"
 PART = 250  # images whose result is kept as soon as it is there
 NO_TARGET = -1
 WITHIN_BUDGET: dict[str, Callable[..., jax.Array]] = {"fgsm": fgsm, "pgd": pgd, "spsa": spsa}
@@ -41,11 +40,6 @@ WITHIN_BUDGET: dict[str, Callable[..., jax.Array]] = {"fgsm": fgsm, "pgd": pgd, 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 Progress = Callable[[float], None]
-
-
-def directory_of(run: runs.StoredRun, cfg: AttackConfig) -> Path:
-    """Where what an attack on a run finds is kept."""
-    return run.directory / ATTACKS / cfg.name
 
 
 def attack_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress) -> runs.Record:
@@ -58,11 +52,11 @@ def attack_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress)
       RunError: the run's weights are not there.
     """
     begin = utc_now()
-    classify = classifier_of(run, cfg)
+    classify = classifier_of(run, cfg.samples)
     images, labels = test_images(run, cfg)
     targets = targets_of(labels, cfg)
     n = len(labels)
-    directory = directory_of(run, cfg)
+    directory = runs.attack_directory(run, cfg.name)
     parts = directory / PARTS
     parts.mkdir(parents=True, exist_ok=True)
     found: list[Arrays] = []
@@ -82,17 +76,53 @@ def attack_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress)
             runs.write_arrays(path, **part)
         found.append(runs.read_arrays(path))
     arrays = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    runs.write_arrays(directory / RESULT, **arrays)
-    result = {
+    runs.write_arrays(directory / runs.ADVERSARIAL, **arrays)
+    result = written(run, cfg, summary(arrays), start=begin)
+    shutil.rmtree(parts)
+    return result
+
+
+def audit_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress) -> runs.Record:
+    """Audit a finished run and write metrics.json with its checks.
+
+    Raises:
+      RunError: the run's weights are not there, or no run to transfer from.
+    """
+    begin = utc_now()
+    assert cfg.samples is not None  # AttackConfig refuses it
+    numbers = dataclasses.asdict(cfg.attack)
+    numbers.pop("name")
+    source = numbers.pop("transfer_from")
+    if source is not None:
+        source = classifier_of(runs.select(run.directory.parent, source)[0], None)
+    images, labels = test_images(run, cfg)
+    checks = audit(
+        functools.partial(classifier_of, run),
+        images,
+        labels,
+        image_keys(stream(jax.random.key(cfg.seed), Stream.ATTACK), jnp.asarray(cfg.indices)),
+        targets=targets_of(labels, cfg),
+        samples=cfg.samples,
+        transfer_from=source,
+        settings=AuditSettings(**numbers, rechecks=cfg.rechecks),
+        on_progress=on_progress,
+    )
+    return written(run, cfg, {"checks": [check._asdict() for check in checks]}, start=begin)
+
+
+def written(
+    run: runs.StoredRun, cfg: AttackConfig, found: dict[str, Any], *, start: str
+) -> runs.Record:
+    """The record of what an attack found, in its file."""
+    record = {
         "schema": runs.SCHEMA,
         "run_id": run.record["run_id"],
         "attack": cfg.to_dict(),
-        **summary(arrays),
-        "provenance": runs.provenance(device=device_name(), start=begin, end=utc_now()),
+        **found,
+        "provenance": runs.provenance(device=device_name(), start=start, end=utc_now()),
     }
-    runs.write_json(directory / runs.METRICS, result)
-    shutil.rmtree(parts)
-    return result
+    runs.write_json(runs.attack_directory(run, cfg.name) / runs.METRICS, record)
+    return record
 
 
 def attack_images(
@@ -139,6 +169,7 @@ def attack_images(
         "index": np.asarray(indices),
         "label": labels,
         "target": np.full(len(labels), NO_TARGET) if targets is None else targets,
+        "original": to_8_bits(images),
         "adversarial": np.asarray(adversarial),
         "votes_before": recheck(classify, images, keys, repeats=cfg.rechecks),
         "votes": recheck(classify, adversarial, keys, repeats=cfg.rechecks),
@@ -147,8 +178,8 @@ def attack_images(
     }
 
 
-def classifier_of(run: runs.StoredRun, cfg: AttackConfig) -> Classify:
-    """The finished run's model as an attack sees it.
+def classifier_of(run: runs.StoredRun, samples: int | None) -> Classify:
+    """The finished run's model as an attack sees it, see `classifier`.
 
     Raises:
       RunError: its weights are not there.
@@ -161,7 +192,7 @@ def classifier_of(run: runs.StoredRun, cfg: AttackConfig) -> Classify:
     program, _ = split(config.parse_config(run.record["config"]))
     with Checkpoints(directory) as checkpoints:
         parameters = evaluated_parameters(checkpoints.restore(program))
-    return classifier(model_definition(program), parameters, samples=cfg.samples)
+    return classifier(model_definition(program), parameters, samples=samples)
 
 
 def test_images(run: runs.StoredRun, cfg: AttackConfig) -> tuple[jax.Array, jax.Array]:

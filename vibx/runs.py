@@ -37,12 +37,22 @@ class StoredRun(NamedTuple):
     record: Record
 
 
+class StoredAttack(NamedTuple):
+    """A finished attack on a run: the run, where the result is, and its record."""
+
+    run: StoredRun
+    directory: Path
+    record: Record
+
+
 METRICS = "metrics.json"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.npz"
 EMBEDDING = "embedding.npz"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+ATTACKS = "attacks"  # a directory for each attack on the run
+ADVERSARIAL = "adversarial.npz"
 LOG = "train.log"
 LOCK = ".lock"
 
@@ -164,9 +174,22 @@ def read_record(directory: Path) -> Record:
     return _read_metrics(directory, {"run_id", "config", "train", "epochs", "provenance"})
 
 
-def read_attack(directory: Path) -> Record:
+def attack_directory(run: StoredRun, name: str) -> Path:
+    """Where what an attack on a run finds is kept."""
+    return run.directory / ATTACKS / name
+
+
+def is_attacked(run: StoredRun, name: str) -> bool:
+    """Whether the attack on the run has its record."""
+    return is_finished(attack_directory(run, name))
+
+
+def read_attack(run: StoredRun, name: str) -> StoredAttack:
     """Read and check what an attack on a run found, as `read_record`."""
-    return _read_metrics(directory, {"run_id", "attack", "accuracy_recheck", "provenance"})
+    directory = attack_directory(run, name)
+    found = "checks" if name.startswith("audit") else "accuracy_recheck"
+    record = _read_metrics(directory, {"run_id", "attack", found, "provenance"})
+    return StoredAttack(run, directory, record)
 
 
 def read_runs(root: Path) -> list[StoredRun]:
@@ -213,10 +236,15 @@ def select(root: Path, conditions: str) -> list[StoredRun]:
     Raises:
       RunError: there is none.
     """
-    stored = read_runs(root)
-    records = matching([run.record for run in stored], conditions)
-    if not records:
+    found = among(read_runs(root), conditions)
+    if not found:
         raise RunError(f"runs={conditions}: no finished run in {root} matches; see vibx runs")
+    return found
+
+
+def among(stored: list[StoredRun], conditions: str) -> list[StoredRun]:
+    """The runs that satisfy the conditions of `matching`."""
+    records = matching([run.record for run in stored], conditions)
     run_ids = {record["run_id"] for record in records}
     return [run for run in stored if run.record["run_id"] in run_ids]
 

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from vibx import config, paper, runs, statistics
-from vibx.runs import RunError, StoredRun
+from vibx.runs import RunError, StoredAttack, StoredRun
 from vibx.statistics import Interval
 
 Models = dict[str, dict[int, StoredRun]]  # runs by model and seed
@@ -27,6 +27,7 @@ NAMES = {
     "label_smoothing": "label smoothing, epsilon {epsilon:g}",
     "vib": "VIB, beta = {beta}",
 }
+AUDIT = ["check", "expected", "measured", "passed", "meaning"]
 ARCHITECTURE = ("data", "encoder", "decoder", "K")
 RECIPE = ("optimizer", "epochs", "batch_size", "mc_samples")
 SIGNIFICANT = 0.05
@@ -422,6 +423,45 @@ def predictions(run: StoredRun) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.in
 
 
 # Text
+
+
+# The audit of the attack
+
+
+def audit(audits: list[StoredAttack]) -> pd.DataFrame:
+    """A row per audited run and check."""
+    return pd.DataFrame(
+        [
+            {
+                "run_id": record["run_id"],
+                "model": model_name(run.record["config"]),
+                "images": record["attack"]["n"],
+                "check": check["name"],
+                **{column: check[column] for column in AUDIT[1:]},
+            }
+            for run, _, record in audits
+            for check in record["checks"]
+        ]
+    )
+
+
+def write_audit(audits: list[StoredAttack], output: Path) -> list[Path]:
+    """Write audit.csv and audit.md, a table per run; returns their paths."""
+    table = audit(audits)
+    sections = []
+    for _, checks in table.groupby("run_id", sort=False):
+        passed = f"{checks['passed'].sum()} of {len(checks)} checks passed"
+        images = f"the first {checks['images'].iloc[0]} test images"
+        caption = f"**{checks['model'].iloc[0]}**, {images}: {passed}."
+        rows = checks[AUDIT].assign(passed=checks["passed"].map({True: "yes", False: "**no**"}))
+        sections.append(markdown(AUDIT, rows.to_numpy().tolist(), caption=caption))
+    return [
+        write(output / "audit.csv", csv(table)),
+        write(output / "audit.md", "\n".join(sections)),
+    ]
+
+
+# What the tables share
 
 
 def columns(

@@ -1,0 +1,425 @@
+"""Robustness, or gradients that mislead? What must hold before an attack's numbers are believed.
+
+After Carlini et al. 2019, "On Evaluating Adversarial Robustness", and Athalye et al. 2018,
+"Obfuscated Gradients Give a False Sense of Security", with what a classifier's noise adds.
+Success is always the mean share of answers at the goal under noise that is independent of the
+attack's, unless it is called seen. The white box is `carlini_wagner_l2` at kappa = 1.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from vibx.attacks.black_box import noise, spsa
+from vibx.attacks.carlini_wagner import (
+    CarliniWagnerResult,
+    CarliniWagnerSettings,
+    Progress,
+    carlini_wagner_l2,
+    part_of,
+)
+from vibx.attacks.gradient import margin_gradients, pgd
+from vibx.attacks.per_image import Classify
+from vibx.attacks.scoring import recheck
+
+MORE, MOST = 10, 1000 / 12  # times the usual samples: 120 and 1,000 where those are 12
+BUDGETS = (25, 50, 100, 200, 400, 800)  # percent of the white box's median norm
+# Per root of a pixel, where the white box found nothing: 7 for 28 x 28. It hides most digits, so
+# an attack that gets along without gradients has every chance.
+BUDGET_IF_NONE = 0.25
+WHITE_BOX_WORK = 0.7  # share of the work, roughly
+PATH = 2.5  # length of all steps in budgets: enough to cross the ball and to settle there
+CHUNK = 128  # images that Carlini-Wagner attacks at a time; bounds memory with 1,000 samples
+BEFORE, CHOICE = 2**30, 2**30 + 1  # folded into keys: noise that chooses, and scores nothing
+ROUNDING = 1e-9  # of shares
+
+Images = Float[Array, "n pixels"]
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """How much work an audit does.
+
+    Attributes:
+        iterations: Of Carlini-Wagner in each search step, a multiple of 10.
+        search_steps: Of Carlini-Wagner.
+        pgd_steps: Of projected gradient descent.
+        spsa_steps: Of the black box.
+        spsa_directions: Of each of its estimates, which look at two values per direction.
+        restarts: Random starts of projected gradient descent.
+        rechecks: Answers per image under independent noise.
+    """
+
+    iterations: int = 1000
+    search_steps: int = 9
+    pgd_steps: int = 100
+    spsa_steps: int = 50
+    spsa_directions: int = 256
+    restarts: int = 5
+    rechecks: int = 20
+
+
+class Check(NamedTuple):
+    """One thing that must hold, in plain values, without NaN.
+
+    Attributes:
+        name: Of `CRITERIA`.
+        expected: What must hold.
+        measured: What was found.
+        passed: Whether it held.
+        meaning: What it would mean if it did not.
+        values: The numbers behind `measured`: shares in [0, 1], norms in range-1 pixels, None
+            where undefined; from `audit` also how many images were attacked and left out.
+    """
+
+    name: str
+    expected: str
+    measured: str
+    passed: bool
+    meaning: str
+    values: dict[str, float | None]
+
+
+class Criterion(NamedTuple):
+    """What `Check` is made of, as a pure function of numbers; NaN, undefined, never holds."""
+
+    expected: str
+    measured: str  # a format of the values
+    holds: Callable[[dict[str, float]], bool]
+    meaning: str
+
+
+def at_most(value: float, limit: float) -> bool:
+    """Whether a share or a difference of shares is within its limit."""
+    return value <= limit + ROUNDING
+
+
+def rises(shares: list[float], tolerance: float) -> bool:
+    """Whether no share is below the one before it by more than the tolerance."""
+    return all(at_most(a - b, tolerance) for a, b in itertools.pairwise(shares))
+
+
+def no_better(meaning: str) -> Criterion:
+    """An attack that should be weaker, within the white box's norm of each image.
+
+    The white box wants the smallest norm; PGD, within a norm, the most success. Gradients are
+    worth the better of the two.
+    """
+    return Criterion(
+        "within each image's white-box norm at most 2 points above white box and PGD",
+        "{success:.1%}; white box {white_box:.1%}, PGD {pgd:.1%}",
+        lambda v: at_most(v["success"] - max(v["white_box"], v["pgd"]), 0.02),
+        meaning,
+    )
+
+
+CRITERIA = {
+    "gradient averaging": Criterion(
+        "success changes by at most 5 points with the samples inside the attack",
+        "{success:.1%}, {success_more:.1%}, {success_most:.1%} and median norms {norm:.3f}, "
+        "{norm_more:.3f}, {norm_most:.3f}, also with {samples_more} and {samples_most} samples",
+        lambda v: all(
+            at_most(abs(v[f"success_{n}"] - v["success"]), 0.05) for n in ("more", "most")
+        ),
+        "Otherwise noise hides the gradient from an attack that averages less of it.",
+    ),
+    "independent noise": Criterion(
+        "success falls by at most 1 point as kappa rises, and is at least 95% at kappa 1",
+        "{kappa_0:.1%}, {kappa_1:.1%}, {kappa_5:.1%} at kappa 0, 1, 5; seen at 0 {seen_0:.1%}",
+        lambda v: (
+            rises([v["kappa_0"], v["kappa_1"], v["kappa_5"]], 0.01) and at_most(0.95, v["kappa_1"])
+        ),
+        "Otherwise the white box is fooled by lucky noise, as it may be at kappa 0, where little "
+        "of what is seen on a noisy model holds: that is a finding, not a failure.",
+    ),
+    "unbounded attack": Criterion(
+        "100% of successes seen at kappa 1 and 5",
+        "{seen_1:.1%}, {seen_5:.1%}",
+        lambda v: v["seen_1"] == v["seen_5"] == 1,
+        "Otherwise the attack is stuck: without a bound there are images of every class.",
+    ),
+    "iterations": Criterion(
+        "twice the iterations change the median norm by less than 2%",
+        "{norm:.3f}, then {norm_twice:.3f}",
+        lambda v: abs(v["norm_twice"] - v["norm"]) < 0.02 * v["norm"],
+        "Otherwise the attack had not finished.",
+    ),
+    "norm budget": Criterion(
+        "PGD leaves fewer answers off the goal as its budget rises (tolerance 2 points), "
+        "at last 1% at most",
+        ", ".join(f"{{left_{budget}:.1%}}" for budget in BUDGETS)
+        + " at "
+        + ", ".join(f"{budget / 100:g}" for budget in BUDGETS)
+        + " times {norm:.3f}",
+        lambda v: (
+            rises([-v[f"left_{budget}"] for budget in BUDGETS], 0.02)
+            and at_most(v[f"left_{BUDGETS[-1]}"], 0.01)
+        ),
+        "Otherwise gradients do not lead to the goal even where the budget allows everything.",
+    ),
+    "random restarts": Criterion(
+        "each image's best start of PGD gains at most 2 points, or one image, over the first",
+        "{first:.1%}, {best:.1%} from the best of {starts}; tolerance {tolerance:.1%}",
+        lambda v: at_most(v["best"] - v["first"], v["tolerance"]),
+        "Otherwise there are poor local minima, and one start says little.",
+    ),
+    "transfer": no_better(
+        "Otherwise another model's gradients are better than the model's own, which mislead."
+    ),
+    "black box": no_better("Otherwise values alone lead farther than gradients, which mislead."),
+    "mean mode": no_better("Otherwise the noise hides a gradient that the mean has."),
+    "gradients": Criterion(
+        "no image's gradient is exactly zero or not finite",
+        "{zero:.1%} zero, {not_finite:.1%} not finite; {zero_pixels:.1%} of all pixels zero",
+        lambda v: v["zero"] == v["not_finite"] == 0,
+        "Otherwise an attack has no direction to follow.",
+    ),
+    "random noise": Criterion(
+        "noise of each image's white-box norm turns at most 5% of the answers wrong",
+        "right {without:.1%} without, {with_noise:.1%} with noise",
+        lambda v: at_most(v["without"] - v["with_noise"], 0.05),
+        "Otherwise the white box needs norms at which no direction has to be searched.",
+    ),
+}
+
+
+def check(name: str, **values: float) -> Check:
+    """Judge numbers by the criterion of that name."""
+    criterion = CRITERIA[name]
+    return Check(
+        name,
+        criterion.expected,
+        criterion.measured.format_map(values),
+        bool(criterion.holds(values)),
+        criterion.meaning,
+        {key: float(value) if math.isfinite(value) else None for key, value in values.items()},
+    )
+
+
+def norms_found(result: CarliniWagnerResult) -> Float[np.ndarray, "n"]:
+    """Norms of the perturbations, NaN where the attack failed."""
+    return np.where(np.isfinite(result.l2) & (result.l2 > 0), result.l2, np.nan)
+
+
+def median(norms: Float[np.ndarray, "n"]) -> float:
+    """Of those that are there, or NaN."""
+    return float(np.nanmedian(norms)) if np.isfinite(norms).any() else math.nan
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The audited classifier and the images that are attacked."""
+
+    classify: Classify
+    images: Images
+    labels: Int[Array, "n"]
+    targets: Int[Array, "n"] | None
+    keys: Key[Array, "n"]
+    settings: AuditSettings
+
+    def rekeyed(self, number: int) -> "Subject":
+        """The same with other noise."""
+        keys = jax.vmap(jax.random.fold_in, (0, None))(self.keys, number)
+        return dataclasses.replace(self, keys=keys)
+
+    def attacked(self, attack: Callable[..., Any], classify: Classify, **options: Any) -> Any:
+        """What an attack finds on a classifier."""
+        goal = {"labels": self.labels, "targets": self.targets}
+        return attack(classify, self.images, keys=self.keys, **goal, **options)
+
+    def white_box(
+        self, classify: Classify, kappa: float, times: int, on_progress: Progress
+    ) -> CarliniWagnerResult:
+        """The attack in question, with `times` the usual iterations."""
+        steps, iterations = self.settings.search_steps, times * self.settings.iterations
+        settings = CarliniWagnerSettings(steps, iterations, confidence=kappa)
+        options = {"settings": settings, "on_progress": on_progress, "chunk": CHUNK}
+        return jax.device_get(self.attacked(carlini_wagner_l2, classify, **options))
+
+    def descent(
+        self,
+        budgets: Float[np.ndarray, "#n"],
+        *,
+        attack: Callable[..., Images] = pgd,
+        classify: Classify | None = None,
+    ) -> Images:
+        """What PGD, or SPSA, finds within each image's budget, by default on the audited one."""
+        epsilon = jnp.broadcast_to(jnp.float32(budgets), len(self.images))
+        options: dict[str, Any] = {"steps": self.settings.pgd_steps}
+        if attack is spsa:
+            options = {
+                "steps": self.settings.spsa_steps,
+                "directions": self.settings.spsa_directions,
+            }
+        options |= {"norm": "l2", "epsilon": epsilon, "step_size": PATH / options["steps"]}
+        return self.attacked(attack, classify or self.classify, **options)
+
+    def answers(self, images: Images, classes: Int[Array, "n"]) -> Float[np.ndarray, "n"]:
+        """Each image's share of answers that are its class, under independent noise."""
+        repeats = self.settings.rechecks
+        votes = np.asarray(recheck(self.classify, images, self.keys, repeats=repeats))
+        return votes[np.arange(len(votes)), np.asarray(classes)] / repeats
+
+    def at_goal(self, images: Images) -> Float[np.ndarray, "n"]:
+        """Each image's share of answers at the goal, under independent noise."""
+        if self.targets is None:
+            return 1 - self.answers(images, self.labels)
+        return self.answers(images, self.targets)
+
+    def success(self, images: Images) -> float:
+        """The mean of `at_goal`."""
+        return float(self.at_goal(images).mean())
+
+
+class WhiteBox(NamedTuple):
+    """What the attack in question achieved."""
+
+    success: float
+    norms: Float[np.ndarray, "n"]  # NaN where it failed
+
+
+def check_white_box(
+    subject: Subject, averaging: dict[int, Classify], on_progress: Progress
+) -> tuple[WhiteBox, list[Check]]:
+    """The white box and its variants: other kappas, more samples, twice the iterations."""
+    usual = subject.classify
+    variants = [
+        *((usual, kappa, 1) for kappa in (1.0, 0.0, 5.0)),
+        *((classify, 1.0, 1) for classify in averaging.values()),
+        (usual, 1.0, 2),
+    ]
+    part = 1 / len(variants)
+    results = [
+        subject.white_box(*variant, part_of(on_progress, i * part, part))
+        for i, variant in enumerate(variants)
+    ]
+    seen = [float(np.mean(result.success)) for result in results]
+    success = [subject.success(result.images) for result in results]
+    norms = [median(norms_found(result)) for result in results]
+    averaged = {
+        name + suffix: values[i]
+        for name, values in {"success": success, "norm": norms}.items()
+        for suffix, i in {"": 0, "_more": 3, "_most": 4}.items()
+    }
+    more, most = averaging
+    kappas = {"kappa_0": success[1], "kappa_1": success[0], "kappa_5": success[2]}
+    return WhiteBox(success[0], norms_found(results[0])), [
+        check("gradient averaging", samples_more=more, samples_most=most, **averaged),
+        check("independent noise", seen_0=seen[1], **kappas),
+        check("unbounded attack", seen_1=seen[0], seen_5=seen[2]),
+        check("iterations", norm=norms[0], norm_twice=norms[5]),
+    ]
+
+
+def check_budgets(
+    subject: Subject, white: WhiteBox, mean: Classify, transfer_from: Classify | None
+) -> Iterator[Check]:
+    """Other attacks within the norms that the white box found."""
+    n, pixels = subject.images.shape
+    typical = np.nan_to_num(median(white.norms), nan=BUDGET_IF_NONE * math.sqrt(pixels))
+    budgets = np.nan_to_num(white.norms, nan=typical)
+    left = {f"left_{b}": 1 - subject.success(subject.descent(b / 100 * typical)) for b in BUDGETS}
+    yield check("norm budget", norm=typical, **left)
+
+    others = [subject.rekeyed(i) for i in range(subject.settings.restarts)]
+    starts = [other.descent(typical) for other in others]
+    # One noise chooses and another scores, or the best start would be the one with lucky noise.
+    chosen = np.argmax([subject.rekeyed(CHOICE).at_goal(images) for images in starts], axis=0)
+    scores = np.stack([subject.at_goal(images) for images in starts])
+    yield check(
+        "random restarts",
+        starts=len(starts),
+        first=scores[0].mean(),
+        best=scores[chosen, np.arange(n)].mean(),
+        tolerance=max(0.02, 1 / n),  # of few images, one that flips is no finding
+    )
+
+    own = subject.success(subject.descent(budgets))
+    weaker: dict[str, dict[str, Any]] = {
+        "black box": {"attack": spsa},
+        "mean mode": {"classify": mean},
+    }
+    if transfer_from is not None:
+        weaker["transfer"] = {"classify": transfer_from}
+    for name, options in weaker.items():
+        success = subject.success(subject.descent(budgets, **options))
+        yield check(name, success=success, white_box=white.success, pgd=own)
+
+    gradients = np.asarray(subject.attacked(margin_gradients, subject.classify))
+    yield check(
+        "gradients",
+        zero=float(np.mean(~gradients.any(axis=1))),
+        not_finite=float(np.mean(~np.isfinite(gradients).all(axis=1))),
+        zero_pixels=float(np.mean(gradients == 0)),
+    )
+    noisy = noise(subject.images, subject.keys, norm="l2", epsilon=jnp.float32(budgets))
+    without, with_noise = (
+        subject.answers(images, subject.labels).mean() for images in (subject.images, noisy)
+    )
+    yield check("random noise", without=without, with_noise=with_noise)
+
+
+def audit(
+    classify_with: Callable[[int | None], Classify],
+    images: Images,
+    labels: Int[Array, "n"],
+    keys: Key[Array, "n"],
+    *,
+    targets: Int[Array, "n"] | None = None,
+    samples: int,
+    transfer_from: Classify | None,
+    settings: AuditSettings = AuditSettings(),
+    on_progress: Progress = lambda fraction: None,
+) -> list[Check]:
+    """Whether an attack's numbers on a classifier are to be trusted.
+
+    Images are left out that most answers get wrong before the attack, or whose label is already
+    the target; every check says how many.
+
+    Args:
+        classify_with: The classifier with so many samples of its noise averaged, or with None in
+            its mean mode. A deterministic one ignores the number.
+        images: In [0, 1].
+        labels: The true classes.
+        keys: One per image, see `image_keys`; they fix the result.
+        targets: The classes to reach; without them, the labels are to be left.
+        samples: The usual ones, with which every answer is scored.
+        transfer_from: A deterministic classifier whose adversarial images are tried on this one;
+            without it there is no check "transfer".
+        settings: How much work.
+        on_progress: Told the fraction of the work that is done.
+
+    Returns:
+        The checks of `CRITERIA`.
+
+    Raises:
+        ValueError: No image is left, or `iterations` is not a positive multiple of 10.
+    """
+    images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels)
+    whole = Subject(classify_with(samples), images, labels, targets, keys, settings)
+    fit = whole.rekeyed(BEFORE).answers(images, labels) >= 0.5
+    rows = np.flatnonzero(fit if targets is None else fit & np.asarray(labels != targets))
+    if not len(rows):
+        raise ValueError(f"none of {len(images)} images is right before the attack")
+    subject = dataclasses.replace(
+        whole,
+        images=images[rows],
+        labels=labels[rows],
+        targets=None if targets is None else jnp.asarray(targets)[rows],
+        keys=keys[rows],
+    )
+    averaging = {more: classify_with(more) for more in (MORE * samples, round(MOST * samples))}
+    white, checks = check_white_box(subject, averaging, part_of(on_progress, 0, WHITE_BOX_WORK))
+    for found in check_budgets(subject, white, classify_with(None), transfer_from):
+        checks.append(found)
+        on_progress(len(checks) / len(CRITERIA))
+    counts = {"images": len(rows), "left_out": len(images) - len(rows)}
+    return [found._replace(values={**found.values, **counts}) for found in checks]
