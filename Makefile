@@ -37,7 +37,7 @@ reproduce: $(INSTALLED)  ## Train and attack what is missing for SCALE=smoke, fa
 	$(BIN)/vibx figures root=$(REPRODUCTION) output=$(REPRODUCTION)/figures
 
 test: lint  ## Install, lint, check types and import contract, run all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
 lint: $(INSTALLED)  ## Lint, check formatting, types and the import contract
 	$(BIN)/ruff check
