@@ -2,13 +2,14 @@
 
 import functools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vibx.attacks.audit import AuditSettings, Check, audit
+from vibx.attacks.audit import BUDGETS, CRITERIA, AuditSettings, Check, audit, check
 from vibx.attacks.per_image import image_keys
 
 PIXELS, CLASSES, N = 49, 4, 16
@@ -40,6 +41,12 @@ def stepped(x, key):
 def shattered(x, key):
     """The same logits with ripples too small to matter, whose slope drowns theirs."""
     return x @ W + 0.2 * jnp.sin(2000 * x @ WAVES)
+
+
+def hidden_in_noise(x, key):
+    """Only the noise has a gradient, and it is zero on average."""
+    through_noise = 0.05 * jax.random.normal(key, (CLASSES,)) * (x @ W)
+    return jax.lax.stop_gradient(x @ W) + through_noise
 
 
 @functools.cache
@@ -88,7 +95,14 @@ def test_a_shattered_gradient_is_caught():
     checks = audited(always(shattered))
     caught = {name for name, check in checks.items() if not check.passed}
     assert checks["gradients"].passed  # they are there, and lead nowhere
-    assert "norm budget" in caught
+    assert {"norm budget", "black box", "transfer"} <= caught
+
+
+def test_a_gradient_that_only_the_noise_has_is_caught():
+    checks = audited(always(hidden_in_noise))
+    assert checks["gradients"].passed
+    caught = {name for name, found in checks.items() if not found.passed}
+    assert {"unbounded attack", "norm budget"} <= caught
 
 
 def test_noise_that_only_the_attack_can_beat_is_told_from_robustness():
@@ -126,3 +140,67 @@ def test_checks_are_plain_json_and_the_same_every_time():
     assert all(isinstance(check, Check) for check in first)
     text = json.dumps([check._asdict() for check in first], allow_nan=False)
     assert [check["name"] for check in json.loads(text)] == [check.name for check in first]
+
+
+# The criteria, on made-up numbers
+
+GOOD = {
+    "gradient averaging": {
+        "success": 0.97,
+        "success_more": 0.99,
+        "success_most": 1.0,
+        "norm": 1.0,
+        "norm_more": 1.0,
+        "norm_most": 1.1,
+        "samples_more": 120,
+        "samples_most": 1000,
+    },
+    "independent noise": {"kappa_0": 0.1, "kappa_1": 0.95, "kappa_5": 0.94, "seen_0": 1.0},
+    "unbounded attack": {"seen_1": 1.0, "seen_5": 1.0},
+    "iterations": {"norm": 1.0, "norm_twice": 0.985},
+    "norm budget": {"norm": 1.0}
+    | {f"left_{b}": v for b, v in zip(BUDGETS, (1.0, 0.9, 0.5, 0.02, 0.03, 0.01), strict=True)},
+    "random restarts": {"first": 0.5, "best": 0.52, "starts": 5, "tolerance": 0.02},
+    "transfer": {"success": 0.5, "pgd": 0.45},
+    "black box": {"success": 0.5, "pgd": 0.5},
+    "mean mode": {"success": 0.3, "pgd": 0.6},
+    "gradients": {"zero": 0.0, "not_finite": 0.0, "zero_pixels": 0.3},
+    "random noise": {"without": 0.99, "with_noise": 0.94},
+}
+BAD = [
+    ("gradient averaging", {"success_more": 0.91}),
+    ("gradient averaging", {"success": 0.94}),
+    ("independent noise", {"kappa_1": 0.949}),
+    ("independent noise", {"kappa_5": 0.93}),
+    ("unbounded attack", {"seen_1": 0.98}),
+    ("unbounded attack", {"seen_5": 0.98}),
+    ("iterations", {"norm_twice": 0.97}),
+    ("iterations", {"norm_twice": 1.03}),
+    ("iterations", {"norm": math.nan}),
+    ("norm budget", {"left_400": 0.05}),
+    ("norm budget", {"left_800": 0.02}),
+    ("random restarts", {"best": 0.53}),
+    ("transfer", {"success": 0.51}),
+    ("transfer", {"pgd": 0.44}),
+    ("black box", {"success": 0.51}),
+    ("mean mode", {"success": 0.61}),
+    ("gradients", {"zero": 0.02}),
+    ("gradients", {"not_finite": 0.02}),
+    ("random noise", {"with_noise": 0.93}),
+]
+
+
+def test_every_criterion_is_tried():
+    assert set(GOOD) == set(CRITERIA) == {name for name, _ in BAD}
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_passes_at_its_limit(name):
+    assert check(name, **GOOD[name]).passed
+
+
+@pytest.mark.parametrize(("name", "change"), BAD)
+def test_a_criterion_fails_beyond_its_limit(name, change):
+    found = check(name, **{**GOOD[name], **change})
+    assert found.passed is False
+    assert all(value is None or math.isfinite(value) for value in found.values.values())
