@@ -373,7 +373,7 @@ def test_numbers_hold_all_that_is_drawn_and_dropout(figure4, attacked):
 
 def test_one_execution_has_no_band(figure4):
     assert not any(axes.collections for axes in figure4[0].axes)
-    assert "20 test images, one execution" in figure4[0].legends[0].get_title().get_text()
+    assert "10 test images, one execution" in figure4[0].legends[0].get_title().get_text()
 
 
 def test_several_seeds_give_the_mean_and_its_range(of_seeds, figures_of_seeds):

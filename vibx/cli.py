@@ -79,7 +79,8 @@ def run(command: str, args: list[str]) -> None:
 def quoted(arg: str) -> str:
     """`runs=beta=1e-3,seed=0` with the quotes that Hydra wants around such a value."""
     key, _, value = arg.partition("=")
-    return f'runs="{value}"' if key == "runs" and value and value[0] not in "\"'" else arg
+    conditions = key == "runs" or (key == "attack.transfer_from" and "=" in value)
+    return f'{key}="{value}"' if conditions and value and value[0] not in "\"'" else arg
 
 
 def user_error(error: BaseException | None) -> UserError | None:
