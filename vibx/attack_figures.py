@@ -31,7 +31,7 @@ OF_MODEL = {"objective", "bottleneck", "marginal"}  # in which different models 
 MODEL = ["model", "beta"]
 SEEDS = ["seed", "attack_seed"]
 CELL = ["mode", "confidence", *SEEDS]  # a model's attacks
-KAPPAS = 0.0, 1.0  # the paper's confidence, and one at which new noise undoes no success
+KAPPAS = 0.0, 1.0  # none, as the paper has it, and a lead of one logit
 NORMS = ["l0_8_bits", "l0_visible", "l2", "linf"]
 
 
