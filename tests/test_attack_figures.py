@@ -15,10 +15,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from tests.records import write_attack, write_run
-from tests.test_figures import EYES, LAB, LMS
+from tests.test_figures import EYES, LAB, LMS, refused
 from vibx import attack_figures, experiments, figures, runs
 from vibx.attack_figures import BASE, OUTCOMES, VIB
-from vibx.runs import RunError, StoredAttack, StoredRun
+from vibx.runs import StoredAttack, StoredRun
 
 BETAS = 0.0, 1e-8, 1e-3, 1e-2
 MODES = "targeted", "untargeted"
@@ -448,13 +448,6 @@ def test_no_jax_and_no_pyplot():
 
 
 # Refusals
-
-
-def refused(call, *args):
-    with pytest.raises(RunError) as error:
-        call(*args)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def objective(attack):

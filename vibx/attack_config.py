@@ -25,6 +25,12 @@ MODES = ("untargeted", "targeted")
 CHECKS = 10  # carlini_wagner_l2 looks so often whether to abort
 
 
+def require_tenths(iterations: int) -> None:
+    """Refuse iterations between which carlini_wagner_l2 cannot look at equal distances."""
+    whole = iterations >= 1 and iterations % CHECKS == 0
+    require(whole, "iterations", iterations, f"a multiple of {CHECKS}")
+
+
 @dataclass(frozen=True)
 class CarliniWagnerL2:
     """The smallest L2 perturbation that reaches the goal, see `vibx.attacks.carlini_wagner`."""
@@ -42,8 +48,7 @@ class CarliniWagnerL2:
 
     def __post_init__(self) -> None:
         require(self.search_steps >= 1, "search_steps", self.search_steps, "at least 1")
-        whole = self.iterations >= 1 and self.iterations % CHECKS == 0
-        require(whole, "iterations", self.iterations, f"a multiple of {CHECKS}")
+        require_tenths(self.iterations)
         for key in ("learning_rate", "epsilon", "initial_constant"):
             value = getattr(self, key)
             require(0 < value < math.inf, key, value, "finite and > 0")
@@ -120,8 +125,7 @@ class Audit:
     transfer_from: str | None
 
     def __post_init__(self) -> None:
-        whole = self.iterations >= 1 and self.iterations % CHECKS == 0
-        require(whole, "iterations", self.iterations, f"a multiple of {CHECKS}")
+        require_tenths(self.iterations)
         for key in ("search_steps", "pgd_steps", "spsa_steps", "spsa_directions", "restarts"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 

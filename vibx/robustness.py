@@ -22,7 +22,7 @@ from vibx.attacks.black_box import noise, spsa
 from vibx.attacks.carlini_wagner import CarliniWagnerSettings, carlini_wagner_l2, part_of
 from vibx.attacks.gradient import fgsm, pgd
 from vibx.attacks.per_image import Classify, image_keys
-from vibx.attacks.scoring import Norms, norms, recheck, to_8_bits
+from vibx.attacks.scoring import Norms, norms, recheck, share_of, to_8_bits
 from vibx.classifiers import classifier
 from vibx.config import CLASSES, TEST_IMAGES
 from vibx.data import load
@@ -243,8 +243,3 @@ def summary(arrays: Arrays) -> dict[str, Any]:
             for norm in Norms._fields
         },
     }
-
-
-def share_of(votes: Array, classes: Array) -> Array:
-    """The share of each image's answers that are its class."""
-    return votes[np.arange(len(votes)), classes] / votes.sum(axis=1)

@@ -28,7 +28,7 @@ from vibx.attacks.carlini_wagner import (
 )
 from vibx.attacks.gradient import margin_gradients, pgd
 from vibx.attacks.per_image import Classify
-from vibx.attacks.scoring import recheck
+from vibx.attacks.scoring import recheck, share_of
 
 MORE, MOST = 10, 1000 / 12  # times the usual samples: 120 and 1,000 where those are 12
 BUDGETS = (25, 50, 100, 200, 400, 800)  # percent of the white box's median norm
@@ -269,7 +269,7 @@ class Subject:
         """Each image's share of answers that are its class, under independent noise."""
         repeats = self.settings.rechecks
         votes = np.asarray(recheck(self.classify, images, self.keys, repeats=repeats))
-        return votes[np.arange(len(votes)), np.asarray(classes)] / repeats
+        return share_of(votes, np.asarray(classes))
 
     def at_goal(self, images: Images) -> Float[np.ndarray, "n"]:
         """Each image's share of answers at the goal, under independent noise."""

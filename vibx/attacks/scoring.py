@@ -66,3 +66,10 @@ def recheck(
         return jnp.sum(predicted == jnp.arange(logits.shape[1]), axis=0)
 
     return over_images(votes, images, keys, chunk=chunk)
+
+
+def share_of(
+    votes: Int[np.ndarray, "n classes"], classes: Int[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"]:
+    """The share of each image's answers, as `recheck` counts them, that are its class."""
+    return votes[np.arange(len(votes)), classes] / votes.sum(axis=1)
