@@ -23,8 +23,9 @@ CHECKS = 10  # checks for early abort in a search step
 NO_PROGRESS = 0.9999  # of the loss at the check before
 UNBOUNDED = 1e10  # upper bound of c while no search step has succeeded
 REPEATING_STEPS = 10  # so many search steps or more: the last one repeats the upper bound
-# Of the running batch: 32, 48, 64, 96, ... A smaller one would only wait for the weights.
-PADDED_SIZES = sorted(size << doublings for size in (32, 48) for doublings in range(26))
+# Of the running batch: 8, 12, 16, 24, 32, ... Each is compiled once, which takes longer than a
+# smaller one would save.
+PADDED_SIZES = sorted(size << doublings for size in (8, 12) for doublings in range(28))
 
 Progress = Callable[[float], None]  # is told the fraction of the work that is done
 
@@ -260,13 +261,13 @@ def scattered(descents: Descent, rows: Int[Array, "m"], changed: Descent) -> Des
 
 
 def rows_to_run(active: Bool[np.ndarray, "n"], *, compact: bool) -> Int[np.ndarray, "m"]:
-    """Rows of the active images, padded with n to one of few sizes so that little is compiled.
+    """Rows of the active images, padded with n to n rows or one of few sizes: each is compiled.
 
     Not compact, the images that have stopped stay in the batch, and what they do is dropped.
     """
     n = len(active)
     rows = np.flatnonzero(active) if compact else np.where(active, np.arange(n), n)
-    size = next(size for size in PADDED_SIZES if size >= len(rows))
+    size = min(n, next(size for size in PADDED_SIZES if size >= len(rows)))
     return np.pad(rows, (0, size - len(rows)), constant_values=n)
 
 
