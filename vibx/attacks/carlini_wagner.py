@@ -108,23 +108,31 @@ class CarliniWagnerResult(NamedTuple):
 class ConstantSearch(NamedTuple):
     """The binary search for c of each image."""
 
-    constant: Float[Array, "n"]
-    lower: Float[Array, "n"]
-    upper: Float[Array, "n"]
+    steps: Int[Array, "*n"]  # that are over
+    constant: Float[Array, "*n"]
+    lower: Float[Array, "*n"]
+    upper: Float[Array, "*n"]
 
     @classmethod
     def start(cls, n: int, constant: float) -> "ConstantSearch":
         """Nothing is known yet."""
         # With a type: weak ones, which later steps do not have, would be compiled apart.
         constants = jnp.full(n, constant, jnp.float32)
-        return cls(constants, jnp.zeros(n), jnp.full(n, UNBOUNDED, jnp.float32))
+        unbounded = jnp.full(n, UNBOUNDED, jnp.float32)
+        return cls(jnp.zeros(n, jnp.int32), constants, jnp.zeros(n), unbounded)
 
-    def narrowed(self, succeeded: Bool[Array, "n"]) -> "ConstantSearch":
-        """The search after one more step: the midpoint, or ten times c while nothing succeeded."""
+    def narrowed(self, succeeded: Bool[Array, "*n"], *, of: int) -> "ConstantSearch":
+        """The search after one more of `of` steps.
+
+        c becomes the midpoint, or ten times as large while nothing has succeeded; the last of ten
+        steps or more takes the upper bound, which has succeeded if anything has.
+        """
+        steps = self.steps + 1
         upper = jnp.where(succeeded, jnp.minimum(self.upper, self.constant), self.upper)
         lower = jnp.where(succeeded, self.lower, jnp.maximum(self.lower, self.constant))
         constant = jnp.where(upper < UNBOUNDED, (lower + upper) / 2, 10 * self.constant)
-        return ConstantSearch(constant, lower, upper)
+        repeats = (of >= REPEATING_STEPS) & (steps == of - 1)
+        return ConstantSearch(steps, jnp.where(repeats, upper, constant), lower, upper)
 
 
 class Best(NamedTuple):
@@ -135,23 +143,46 @@ class Best(NamedTuple):
     constant: Float[Array, "*n"]
 
 
-class Problem(NamedTuple):
-    """What a search step minimises."""
+class Task(NamedTuple):
+    """An image, what it shall become, and the noise of its classifier."""
 
-    centre: Float[Array, "*n pixels"]  # w0, the image in tanh space
-    origin: Float[Array, "*n pixels"]  # x0, the image that w0 stands for
+    image: Float[Array, "*n pixels"]
     goal: Goal
-    constant: Float[Array, "*n"]
     key: Key[Array, "*n"]
 
 
 class Descent(NamedTuple):
-    """Where the minimisation stands."""
+    """Where the minimisation of a search step stands."""
 
+    iteration: Int[Array, "*n"]
     modifier: Float[Array, "*n pixels"]  # m
     adam: optax.OptState
-    succeeded: Bool[Array, "*n"]  # in this search step
+    succeeded: Bool[Array, "*n"]
+
+    @classmethod
+    def start(cls, settings: CarliniWagnerSettings, image: Float[Array, "pixels"]) -> "Descent":
+        """Before the first iteration on one image: m and Adam start again in each search step."""
+        modifier = jnp.zeros_like(image)
+        return cls(jnp.int32(0), modifier, settings.adam.init(modifier), jnp.bool_(False))
+
+
+class State(NamedTuple):
+    """Where the attack stands."""
+
+    search: ConstantSearch
+    descent: Descent
     best: Best
+    iterations: Int[Array, "*n"]  # over all search steps
+
+
+class Problem(NamedTuple):
+    """What a search step on one image minimises."""
+
+    centre: Float[Array, "pixels"]  # w0, the image in tanh space
+    origin: Float[Array, "pixels"]  # x0, the image that w0 stands for
+    goal: Goal
+    constant: Float[Array, ""]
+    key: Key[Array, ""]
 
 
 def to_tanh_space(image: Float[Array, "pixels"]) -> Float[Array, "pixels"]:
@@ -192,116 +223,72 @@ def iterate(
     classify: Classify,
     settings: CarliniWagnerSettings,
     problem: Problem,
-    descent: Descent,
-    iteration: Int[Array, ""],
-) -> tuple[Descent, Float[Array, ""]]:
+    state: tuple[Descent, Best],
+    _: None,
+) -> tuple[tuple[Descent, Best], Float[Array, ""]]:
     """One iteration on one image; also the loss before its update."""
+    descent, best = state
     value_and_gradient = jax.value_and_grad(objective, has_aux=True)
     (loss, trial), gradient = value_and_gradient(
-        descent.modifier, classify, settings, problem, iteration
+        descent.modifier, classify, settings, problem, descent.iteration
     )
     update, adam = settings.adam.update(gradient, descent.adam)
-    better = trial.reached & (trial.squared_norm < descent.best.squared_norm)
+    better = trial.reached & (trial.squared_norm < best.squared_norm)
     found = Best(trial.image, trial.squared_norm, problem.constant)
-    best = jax.tree.map(functools.partial(jnp.where, better), found, descent.best)
+    best = jax.tree.map(functools.partial(jnp.where, better), found, best)
     succeeded = descent.succeeded | trial.reached
-    return Descent(descent.modifier + update, adam, succeeded, best), loss
+    descent = Descent(descent.iteration + 1, descent.modifier + update, adam, succeeded)
+    return (descent, best), loss
+
+
+def run_to_check(
+    classify: Classify, settings: CarliniWagnerSettings, task: Task, state: State
+) -> State:
+    """A tenth of a search step on one image; if that was the last, the next one's start."""
+    search, descent, best, iterations = state
+    centre = to_tanh_space(task.image)
+    key = jax.random.fold_in(task.key, 1 + search.steps)
+    problem = Problem(centre, to_box(centre), task.goal, search.constant, key)
+    step = functools.partial(iterate, classify, settings, problem)
+    length = settings.iterations // CHECKS
+    (descent, best), losses = jax.lax.scan(step, (descent, best), length=length)
+    # The next iteration's loss, with its noise: an image that stops here does not run it.
+    loss, _ = objective(descent.modifier, classify, settings, problem, descent.iteration)
+    stalled = ~(loss <= NO_PROGRESS * losses[0])  # not a number: stop too
+    over = (descent.iteration == settings.iterations) | (settings.abort_early & stalled)
+    after = (
+        search.narrowed(descent.succeeded, of=settings.search_steps),
+        Descent.start(settings, task.image),
+    )
+    search, descent = jax.tree.map(functools.partial(jnp.where, over), after, (search, descent))
+    return State(search, descent, best, iterations + length)
 
 
 @jax.jit
-def run_to_check(
+def run_rows_to_check(
     classify: Classify,
     settings: CarliniWagnerSettings,
-    problems: Problem,
-    descents: Descent,
-    first: Int[Array, ""],
-) -> tuple[Descent, Bool[Array, "n"]]:
-    """Run a tenth of the iterations from number `first`; also whether the loss stopped falling."""
-    length = settings.iterations // CHECKS
-
-    def one(problem: Problem, descent: Descent) -> tuple[Descent, Bool[Array, ""]]:
-        step = functools.partial(iterate, classify, settings, problem)
-        descent, losses = jax.lax.scan(step, descent, first + jnp.arange(length))
-        # The next iteration's loss, with its noise: an image that stops here does not run it.
-        loss, _ = objective(descent.modifier, classify, settings, problem, first + length)
-        return descent, ~(loss <= NO_PROGRESS * losses[0])  # not a number: stop too
-
-    return jax.vmap(one)(problems, descents)
-
-
-@jax.jit
-def begin_search_step(
-    settings: CarliniWagnerSettings,
-    images: Float[Array, "n pixels"],
-    goal: Goal,
-    constants: Float[Array, "n"],
-    keys: Key[Array, "n"],
-    best: Best,
-    step: Int[Array, ""],
-) -> tuple[Problem, Descent]:
-    """A search step of all images before its first iteration: m and Adam start again."""
-    centres = to_tanh_space(images)
-    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1 + step)
-    problems = Problem(centres, to_box(centres), goal, constants, step_keys)
-    modifiers = jnp.zeros_like(images)
-    failed = jnp.zeros(len(images), bool)
-    return problems, Descent(modifiers, jax.vmap(settings.adam.init)(modifiers), failed, best)
-
-
-@jax.jit
-def gathered(tree: tuple[Problem, Descent], rows: Int[Array, "m"]) -> tuple[Problem, Descent]:
-    """The given images; a row past the end repeats the last one."""
-    return jax.tree.map(lambda leaf: leaf[jnp.minimum(rows, len(leaf) - 1)], tree)
-
-
-@jax.jit
-def scattered(descents: Descent, rows: Int[Array, "m"], changed: Descent) -> Descent:
-    """All images with the given ones changed; a row past the end changes none."""
-    return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), descents, changed)
+    tasks: Task,
+    states: State,
+    rows: Int[Array, "m"],
+) -> State:
+    """All states after `run_to_check` of the given rows; one past the end changes none."""
+    tasks, chosen = jax.tree.map(
+        lambda leaf: leaf[jnp.minimum(rows, len(leaf) - 1)], (tasks, states)
+    )
+    changed = jax.vmap(functools.partial(run_to_check, classify, settings))(tasks, chosen)
+    return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), states, changed)
 
 
 def rows_to_run(active: Bool[np.ndarray, "n"], *, compact: bool) -> Int[np.ndarray, "m"]:
     """Rows of the active images, padded with n to n rows or one of few sizes: each is compiled.
 
-    Not compact, the images that have stopped stay in the batch, and what they do is dropped.
+    Not compact, images that are through stay in the batch, and what they do is dropped.
     """
     n = len(active)
     rows = np.flatnonzero(active) if compact else np.where(active, np.arange(n), n)
     size = min(n, next(size for size in PADDED_SIZES if size >= len(rows)))
     return np.pad(rows, (0, size - len(rows)), constant_values=n)
-
-
-def minimise(
-    classify: Classify,
-    settings: CarliniWagnerSettings,
-    problems: Problem,
-    descents: Descent,
-    *,
-    on_progress: Progress,
-    compact: bool,
-) -> tuple[Descent, Int[np.ndarray, "n"]]:
-    """Run a search step to its end; also the iterations that each image took.
-
-    An image that stopped early counts as done in the progress.
-    """
-    length = settings.iterations // CHECKS
-    n = len(problems.constant)
-    active = np.ones(n, bool)
-    iterations = np.zeros(n, np.int32)
-    for check in range(CHECKS):
-        rows = rows_to_run(active, compact=compact)
-        changed, stalled = run_to_check(
-            classify, settings, *gathered((problems, descents), rows), jnp.int32(check * length)
-        )
-        descents = scattered(descents, rows, changed)
-        iterations[active] += length
-        if settings.abort_early:
-            real = rows < n
-            active[rows[real]] = ~np.asarray(stalled)[real]
-        on_progress(1 - active.sum() * (CHECKS - 1 - check) / (CHECKS * n))
-        if not active.any():
-            break
-    return descents, iterations
 
 
 @jax.jit
@@ -316,46 +303,47 @@ def at_goal(
     return jax.vmap(one)(images, goal, keys)
 
 
+@jax.jit
+def start(settings: CarliniWagnerSettings, images: Float[Array, "n pixels"]) -> State:
+    """The attack before its first iteration."""
+    n = len(images)
+    return State(
+        search=ConstantSearch.start(n, settings.initial_constant),
+        descent=jax.vmap(functools.partial(Descent.start, settings))(images),
+        best=Best(images, jnp.full(n, jnp.inf), jnp.full(n, jnp.nan)),
+        iterations=jnp.zeros(n, jnp.int32),
+    )
+
+
 def attack_chunk(
     classify: Classify,
     settings: CarliniWagnerSettings,
-    images: Float[Array, "n pixels"],
-    goal: Goal,
-    keys: Key[Array, "n"],
+    tasks: Task,
     *,
     on_progress: Progress,
     compact: bool,
 ) -> CarliniWagnerResult:
-    """`carlini_wagner_l2` of images that fit into memory together."""
-    n, steps = len(images), settings.search_steps
-    search = ConstantSearch.start(n, settings.initial_constant)
-    best = Best(images, jnp.full(n, jnp.inf, jnp.float32), jnp.full(n, jnp.nan, jnp.float32))
-    iterations = np.zeros(n, np.int32)
-    for step in range(steps):
-        if step == steps - 1 and steps >= REPEATING_STEPS:
-            search = search._replace(constant=search.upper)
-        problems, descents = begin_search_step(
-            settings, images, goal, search.constant, keys, best, jnp.int32(step)
-        )
-        descents, taken = minimise(
-            classify,
-            settings,
-            problems,
-            descents,
-            on_progress=part_of(on_progress, step / steps, 1 / steps),
-            compact=compact,
-        )
-        best = descents.best
-        search = search.narrowed(descents.succeeded)
-        iterations += taken
+    """`carlini_wagner_l2` of images that fit into memory together.
+
+    Each image goes on to its next search step as soon as its last one is over.
+    """
+    steps = np.zeros(len(tasks.image), np.int32)
+    states = start(settings, tasks.image)
+    while (active := steps < settings.search_steps).any():
+        rows = rows_to_run(active, compact=compact)
+        states = run_rows_to_check(classify, settings, tasks, states, rows)
+        steps = np.asarray(states.search.steps)
+        begun = states.descent.iteration / settings.iterations  # the share of the current step
+        on_progress(float(np.mean(steps + begun)) / settings.search_steps)
+    best = states.best
     success = jnp.isfinite(best.squared_norm)
     return CarliniWagnerResult(
         images=best.image,
         success=success,
-        l2=jnp.where(success, jnp.linalg.norm(best.image - images, axis=1), jnp.inf),
+        l2=jnp.where(success, jnp.linalg.norm(best.image - tasks.image, axis=1), jnp.inf),
         constant=best.constant,
-        iterations=jnp.asarray(iterations),
-        already=at_goal(classify, images, goal, keys),
+        iterations=states.iterations,
+        already=at_goal(classify, *tasks),
     )
 
 
@@ -389,26 +377,24 @@ def carlini_wagner_l2(
         keys: One per image, see `image_keys`.
         targets: The classes to reach.
         settings: Of the attack.
-        on_progress: Told the fraction of the work that is done, several times a search step.
+        on_progress: Told the fraction of the work that is done; an early abort counts as done.
         chunk: Images attacked at a time; bounds memory.
-        compact: Drop images that stopped early from the batch. False wastes time, for a test.
+        compact: Drop images that are through from the batch. False wastes time, for a test.
 
     Returns:
         What was found for each image.
     """
-    images, goal = jnp.asarray(images, jnp.float32), goals(labels, targets)
+    tasks = Task(jnp.asarray(images, jnp.float32), goals(labels, targets), keys)
     n = len(images)
     results = []
-    for start in range(0, n, chunk):
-        rows = slice(start, start + chunk)
+    for first in range(0, n, chunk):
+        rows = slice(first, first + chunk)
         results.append(
             attack_chunk(
                 classify,
                 settings,
-                images[rows],
-                jax.tree.map(lambda leaf, rows=rows: leaf[rows], goal),
-                keys[rows],
-                on_progress=part_of(on_progress, start / n, len(images[rows]) / n),
+                jax.tree.map(lambda leaf, rows=rows: leaf[rows], tasks),
+                on_progress=part_of(on_progress, first / n, len(images[rows]) / n),
                 compact=compact,
             )
         )
