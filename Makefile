@@ -36,6 +36,10 @@ reproduce: $(INSTALLED)  ## Train and attack what is missing for SCALE=smoke, fa
 	done
 	$(BIN)/vibx figures root=$(REPRODUCTION) output=$(REPRODUCTION)/figures
 
+# Tests start many processes that compile the same programs.
+test: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax_cache
+test: export JAX_COMPILATION_CACHE_MAX_SIZE := 1000000000
+test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 test: lint  ## Install, lint, check types and import contract, run all tests
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 

@@ -124,7 +124,7 @@ def accuracy(classify, images):
     targeted=st.booleans(),
     confidence=st.sampled_from([0.0, 1.0, 5.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_goal_is_reached_where_the_margin_is_below_minus_kappa(
     logits, of_class, targeted, confidence
 ):
@@ -158,7 +158,6 @@ def test_constants_halve_while_nothing_fails():
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
-@settings(deadline=None)
 def test_bounds_only_tighten(outcomes):
     search = ConstantSearch.start(1, 1e-3)
     for succeeded in outcomes:
@@ -457,7 +456,7 @@ compiled_project = jax.jit(project, static_argnames="norm")
 
 @norms_of_budgets
 @given(origin=boxes, point=anywhere, inside=boxes, epsilon=budgets)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_projection_is_the_nearest_point_of_ball_and_box(norm, origin, point, inside, epsilon):
     """A convex set's nearest point p: (point - p)'(q - p) <= 0 for all q of the set."""
 

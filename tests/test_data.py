@@ -196,7 +196,7 @@ def test_scale_of_every_value():
         np.testing.assert_allclose(scaled, np.arange(256) / 127.5 - 1, rtol=0, atol=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(hnp.arrays(np.uint8, hnp.array_shapes(max_dims=3, max_side=5)))
 def test_scale_keeps_shape_and_can_be_undone(pixels):
     scaled = data.scale(pixels)
@@ -204,7 +204,7 @@ def test_scale_keeps_shape_and_can_be_undone(pixels):
     np.testing.assert_array_equal(np.rint((np.asarray(scaled) + 1) * 127.5), pixels)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.data())
 def test_epoch_order_is_full_batches_of_a_permutation(seed, n, draw):
     batch_size = draw.draw(st.integers(1, n))

@@ -101,7 +101,7 @@ def test_rate_of_the_marginal_itself_is_zero(cls):
     assert rate(cls(np.zeros(5), identity)) == 0
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     mean=hnp.arrays(np.float64, 3, elements=st.floats(-5, 5)),
     scale=hnp.arrays(np.float64, 3, elements=st.floats(1e-3, 5)),

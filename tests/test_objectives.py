@@ -25,7 +25,7 @@ DROPOUT = Dropout("dropout", rate=0.5)
 PENALTY = ConfidencePenalty("confidence_penalty", weight=1.0)
 SMOOTHING = LabelSmoothing("label_smoothing", epsilon=0.1)
 
-quickly = settings(deadline=None, derandomize=True, max_examples=30)
+quickly = settings(derandomize=True, max_examples=30)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,7 +9,7 @@ import subprocess
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import VIBX
@@ -170,7 +170,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(trained, tmp_path, bad, messag
     assert not list(tmp_path.glob("runs/*/attacks"))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 9999), min_size=1, unique=True))
 def test_targets_are_wrong_classes_that_an_image_has_whichever_others_are_there(seed, indices):
     labels = jnp.asarray([index % 10 for index in indices])

@@ -123,7 +123,7 @@ def test_the_crossed_bootstrap_resamples_seeds_and_images():
     assert p == pytest.approx(expected, abs=4 * math.sqrt(2 * 2 * expected / 10_000))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_swapping_the_models_mirrors_the_crossed_bootstrap(seed):
     pair = wrong_answers(seeds=5, images=2000, extra=0.002, draw=np.random.default_rng(seed))

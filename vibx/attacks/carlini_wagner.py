@@ -23,9 +23,7 @@ CHECKS = 10  # checks for early abort in a search step
 NO_PROGRESS = 0.9999  # of the loss at the check before
 UNBOUNDED = 1e10  # upper bound of c while no search step has succeeded
 REPEATING_STEPS = 10  # so many search steps or more: the last one repeats the upper bound
-# Of the running batch: 8, 12, 16, 24, 32, ... Each is compiled once, which takes longer than a
-# smaller one would save.
-PADDED_SIZES = sorted(size << doublings for size in (8, 12) for doublings in range(28))
+SMALLEST_BATCH = 8  # a smaller one takes longer to compile than it saves
 
 Progress = Callable[[float], None]  # is told the fraction of the work that is done
 
@@ -281,13 +279,14 @@ def run_rows_to_check(
 
 
 def rows_to_run(active: Bool[np.ndarray, "n"], *, compact: bool) -> Int[np.ndarray, "m"]:
-    """Rows of the active images, padded with n to n rows or one of few sizes: each is compiled.
+    """Rows of the active images, padded with n to n, n/2, n/4, ... rows: each size is compiled.
 
     Not compact, images that are through stay in the batch, and what they do is dropped.
     """
-    n = len(active)
+    size = n = len(active)
     rows = np.flatnonzero(active) if compact else np.where(active, np.arange(n), n)
-    size = min(n, next(size for size in PADDED_SIZES if size >= len(rows)))
+    while (half := -(-size // 2)) >= max(len(rows), SMALLEST_BATCH):
+        size = half
     return np.pad(rows, (0, size - len(rows)), constant_values=n)
 
 
