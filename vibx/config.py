@@ -5,6 +5,7 @@ The only place that reads OmegaConf nodes: everything behind it sees frozen data
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
@@ -372,11 +373,14 @@ def typed(schema: type, node: DictConfig, prefix: str = "") -> Any:
     try:
         keys = [name for name in field_names(schema) if name in node]
         values = OmegaConf.masked_copy(node, keys)
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+        return OmegaConf.to_object(OmegaConf.merge(structured(schema), values))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{prefix}{error.full_key}: {str(error).splitlines()[0]}") from error
     except ConfigError as error:
         raise ConfigError(f"{prefix}{error}") from error
+
+
+structured = functools.cache(OmegaConf.structured)  # slow; a merge copies it
 
 
 def field_names(schema: type) -> list[str]:

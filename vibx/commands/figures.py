@@ -82,14 +82,22 @@ def main(cfg: DictConfig) -> None:
     if not stores:
         raise RunError(f"{root}: no such directory; `vibx train` makes one")
     contents = {store: read_store(store) for store in set(stores.values())}
-    scales = {scale: look_up(contents[store], scale) for scale, store in stores.items()}
+    scales = {}
+    for scale, store in stores.items():
+        scales[scale] = look_up(contents[store], scale)
+        if completeness(scales[scale])[0]:  # no smaller one is drawn then
+            break
     scale = max(scales, key=lambda name: completeness(scales[name]))
     RESULTS.print(f"from {stores[scale]}, scale={scale}:")
     for title, drawing in DRAWINGS.items():
         if not any(scales[scale][name].missing for name in drawing.experiments):
             found = {name: scales[scale][name].found for name in drawing.experiments}
             show(title, drawing.draw(found, output))
-    compared = {name: scales[name]["table1"].found for name in scales if name != "smoke"}
+    compared = {
+        scale: collect("table1", scale=scale, store=contents[store]).found
+        for scale, store in stores.items()
+        if scale != "smoke"
+    }
     if sum(map(bool, compared.values())) > 1:
         show("Recipes", tables.write_recipes(compared, output))
     report_missing(scales[scale], scale=scale, root=stores[scale])
