@@ -44,8 +44,12 @@ def expand_attacks(experiment: str, *, scale: str) -> list[tuple[str, AttackConf
 def combinations(command: str, chosen: list[str]) -> list[DictConfig]:
     """A command's configurations, one for every combination of the grid of its experiment."""
     with composing():
-        compose_once = functools.cache(lambda *groups: compose(command, [*chosen, *groups]))
-        grid = compose(command, chosen, return_hydra_config=True).hydra.sweeper.params
+        whole = compose(command, chosen, return_hydra_config=True)
+        grid = whole.hydra.sweeper.params
+        plain = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+        compose_once = functools.cache(
+            lambda *groups: compose(command, [*chosen, *groups]) if groups else plain
+        )
         parse = OverridesParser.create().parse_override
         axes = [values(parse(f"{key}={swept}")) for key, swept in grid.items()]
         cfgs = []

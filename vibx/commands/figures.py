@@ -94,9 +94,11 @@ def main(cfg: DictConfig) -> None:
             found = {name: scales[scale][name].found for name in drawing.experiments}
             show(title, drawing.draw(found, output))
     compared = {
-        scale: collect("table1", scale=scale, store=contents[store]).found
-        for scale, store in stores.items()
-        if scale != "smoke"
+        name: scales[name]["table1"].found
+        if name in scales
+        else collect("table1", scale=name, store=contents[store]).found
+        for name, store in stores.items()
+        if name != "smoke"
     }
     if sum(map(bool, compared.values())) > 1:
         show("Recipes", tables.write_recipes(compared, output))
