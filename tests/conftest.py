@@ -1,11 +1,13 @@
 """Fixtures: one prepared data cache for all tests, and the command line as users run it."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from vibx import data
@@ -37,15 +39,23 @@ def start(script, cache):
 
 
 @pytest.fixture(scope="session")
-def preparation(tmp_path_factory):
-    """Two processes prepare MNIST at once, offline; gives the cache and what each wrote."""
-    cache = tmp_path_factory.mktemp("cache")
-    left_by_a_killed_process = cache / "mnist.partial" / "mnist"
-    left_by_a_killed_process.mkdir(parents=True)
-    processes = [start(OFFLINE_LOAD, cache) for _ in range(2)]
-    written = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], written
-    return cache, written
+def preparation(tmp_path_factory, worker_id):
+    """Two processes prepare MNIST at once, offline; gives the cache and what each wrote.
+
+    It happens once, in a directory that pytest's workers share.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    cache, log = shared / "cache", shared / "written.json"
+    with FileLock(shared / "preparation.lock"):
+        if not log.exists():
+            left_by_a_killed_process = cache / "mnist.partial" / "mnist"
+            left_by_a_killed_process.mkdir(parents=True)
+            processes = [start(OFFLINE_LOAD, cache) for _ in range(2)]
+            written = [process.communicate(timeout=300) for process in processes]
+            assert [process.returncode for process in processes] == [0, 0], written
+            log.write_text(json.dumps(written))
+    return cache, [tuple(streams) for streams in json.loads(log.read_text())]
 
 
 @pytest.fixture
