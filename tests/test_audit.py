@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vibx.attacks.audit import BUDGETS, CRITERIA, AuditSettings, Check, audit, check
+from vibx.attacks.audit import (
+    BUDGETS,
+    CRITERIA,
+    AuditSettings,
+    Check,
+    NothingToAttackError,
+    audit,
+    check,
+)
 from vibx.attacks.per_image import image_keys
 
 PIXELS, CLASSES, N = 49, 4, 16
@@ -124,7 +132,7 @@ def test_images_that_are_wrong_before_are_left_out():
     assert len(names) == 10
     assert checks[names.index("random noise")].values["without"] == 1
     all_wrong = (LABELS + 1) % CLASSES
-    with pytest.raises(ValueError, match="is right before the attack"):
+    with pytest.raises(NothingToAttackError, match="is right before the attack"):
         audit(
             always(linear), IMAGES, all_wrong, KEYS, samples=12, transfer_from=None, settings=quick
         )

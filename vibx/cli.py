@@ -90,12 +90,12 @@ def user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
-def plain(message: str) -> str:
+def plain(message: str, program: str) -> str:
     """Hydra's message without what is of no use here: search paths and advice to append keys."""
     unknown = re.match(r"Could not override '(.+?)'", message)
     if unknown:
-        return f"no such key: {unknown[1]}; vibx train --help lists them"
-    return message.split("Config search path:")[0].replace("In 'train': ", "")
+        return f"no such key: {unknown[1]}; {program} --help lists them"
+    return re.sub(r"^In '\w+': ", "", message.split("Config search path:")[0])
 
 
 def fail(program: str, error: BaseException | None) -> NoReturn:
@@ -103,6 +103,6 @@ def fail(program: str, error: BaseException | None) -> NoReturn:
     ours = user_error(error)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     code = ours.exit_code if ours else 1 if full else 2
-    message = str(ours) if ours else plain(str(error))
+    message = str(ours) if ours else plain(str(error), program)
     print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

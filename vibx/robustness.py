@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vibx import config, runs
 from vibx.attack_config import AttackConfig
-from vibx.attacks.audit import AuditSettings, audit
+from vibx.attacks.audit import AuditSettings, NothingToAttackError, audit
 from vibx.attacks.black_box import noise, spsa
 from vibx.attacks.carlini_wagner import CarliniWagnerSettings, carlini_wagner_l2, part_of
 from vibx.attacks.gradient import fgsm, pgd
@@ -86,7 +86,8 @@ def audit_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress) 
     """Audit a finished run and write metrics.json with its checks.
 
     Raises:
-      RunError: the run's weights are not there, or no run to transfer from.
+      RunError: the run's weights are not there, or no run to transfer from, or no image is
+        classified right.
     """
     begin = utc_now()
     assert cfg.samples is not None  # AttackConfig refuses it
@@ -94,19 +95,23 @@ def audit_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress) 
     numbers.pop("name")
     source = numbers.pop("transfer_from")
     if source is not None:
-        source = classifier_of(runs.select(run.directory.parent, source)[0], None)
+        sources = runs.select(run.directory.parent, source, key="attack.transfer_from")
+        source = classifier_of(sources[0], None)
     images, labels = test_images(run, cfg)
-    checks = audit(
-        functools.partial(classifier_of, run),
-        images,
-        labels,
-        image_keys(stream(jax.random.key(cfg.seed), Stream.ATTACK), jnp.asarray(cfg.indices)),
-        targets=targets_of(labels, cfg),
-        samples=cfg.samples,
-        transfer_from=source,
-        settings=AuditSettings(**numbers, rechecks=cfg.rechecks),
-        on_progress=on_progress,
-    )
+    try:
+        checks = audit(
+            functools.partial(classifier_of, run),
+            images,
+            labels,
+            image_keys(stream(jax.random.key(cfg.seed), Stream.ATTACK), jnp.asarray(cfg.indices)),
+            targets=targets_of(labels, cfg),
+            samples=cfg.samples,
+            transfer_from=source,
+            settings=AuditSettings(**numbers, rechecks=cfg.rechecks),
+            on_progress=on_progress,
+        )
+    except NothingToAttackError as error:
+        raise runs.RunError(f"{run.directory}: {error}") from error
     return written(run, cfg, {"checks": [check._asdict() for check in checks]}, start=begin)
 
 

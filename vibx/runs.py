@@ -230,15 +230,15 @@ def matching(records: list[Record], conditions: str) -> list[Record]:
     return records
 
 
-def select(root: Path, conditions: str) -> list[StoredRun]:
-    """The finished runs of a store that satisfy the conditions of `matching`.
+def select(root: Path, conditions: str, *, key: str = "runs") -> list[StoredRun]:
+    """The finished runs of a store that satisfy the conditions of `matching`, the value of a key.
 
     Raises:
       RunError: there is none.
     """
     found = among(read_runs(root), conditions)
     if not found:
-        raise RunError(f"runs={conditions}: no finished run in {root} matches; see vibx runs")
+        raise RunError(f"{key}={conditions}: no finished run in {root} matches; see vibx runs")
     return found
 
 

@@ -68,6 +68,10 @@ class AuditSettings:
     rechecks: int = 20
 
 
+class NothingToAttackError(ValueError):
+    """No image is classified right before the attack and has not reached its target."""
+
+
 class Check(NamedTuple):
     """One thing that must hold, in plain values, without NaN.
 
@@ -401,14 +405,17 @@ def audit(
         The checks of `CRITERIA`.
 
     Raises:
-        ValueError: No image is left, or `iterations` is not a positive multiple of 10.
+        NothingToAttackError: No image is left.
+        ValueError: `iterations` is not a positive multiple of 10.
     """
     images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels)
     whole = Subject(classify_with(samples), images, labels, targets, keys, settings)
     fit = whole.rekeyed(BEFORE).answers(images, labels) >= 0.5
     rows = np.flatnonzero(fit if targets is None else fit & np.asarray(labels != targets))
     if not len(rows):
-        raise ValueError(f"none of {len(images)} images is right before the attack")
+        raise NothingToAttackError(
+            f"none of {len(images)} images is right before the attack and not yet at its target"
+        )
     subject = dataclasses.replace(
         whole,
         images=images[rows],
