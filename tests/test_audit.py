@@ -27,7 +27,7 @@ WAVES = jnp.float32(np.linalg.qr(DRAW.normal(size=(PIXELS, CLASSES)))[0])
 IMAGES = jnp.float32(DRAW.uniform(0.2, 0.8, (N, PIXELS)))
 LABELS = jnp.argmax(IMAGES @ W, axis=1)
 KEYS = image_keys(jax.random.key(3), np.arange(N))
-SETTINGS = AuditSettings(pgd_steps=40, spsa_steps=40, spsa_directions=128)
+SETTINGS = AuditSettings(pgd_steps=40, spsa_steps=40)
 
 
 def linear(x, key):

@@ -63,7 +63,7 @@ class AuditSettings:
     search_steps: int = 9
     pgd_steps: int = 100
     spsa_steps: int = 50
-    spsa_directions: int = 256
+    spsa_directions: int = 128
     restarts: int = 5
     rechecks: int = 20
 
