@@ -16,7 +16,7 @@ COMMANDS = {
     "train": "train a model, or a sweep of them with -m",
     "evaluate": "re-evaluate finished runs with another number of samples",
     "runs": "list the runs of a store",
-    "figures": "draw Table 1 and Figures 1 and 2 from finished runs",
+    "figures": "draw Table 1 and Figures 1 to 4 from what is there",
     "attack": "attack finished runs with adversarial images",
 }
 
