@@ -342,7 +342,7 @@ def write_recipes(stored_by_scale: dict[str, list[StoredRun]], output: Path) -> 
 
 def model_name(cfg: dict[str, Any]) -> str:
     """A model with its number: `dropout, rate 0.5`; `VIB, beta = 1e-3`."""
-    beta = cfg["beta"] and np.format_float_scientific(cfg["beta"], trim="-", exp_digits=1)
+    beta = np.format_float_scientific(cfg["beta"], trim="-", exp_digits=1) if cfg["beta"] else "0"
     return NAMES[cfg["objective"]["name"]].format(**{**cfg["objective"], "beta": beta})
 
 
@@ -454,7 +454,8 @@ def write_audit(audits: list[StoredAttack], output: Path) -> list[Path]:
         images = f"the first {checks['images'].iloc[0]} test images"
         caption = f"**{checks['model'].iloc[0]}**, {images}: {passed}."
         rows = checks[AUDIT].assign(passed=checks["passed"].map({True: "yes", False: "**no**"}))
-        sections.append(markdown(AUDIT, rows.to_numpy().tolist(), caption=caption))
+        body = rows.to_numpy().tolist()
+        sections.append(markdown(AUDIT, body, caption=caption, rule="---"))
     return [
         write(output / "audit.csv", csv(table)),
         write(output / "audit.md", "\n".join(sections)),
@@ -518,10 +519,12 @@ def csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.6g")
 
 
-def markdown(header: list[str], body: list[list[str]], *, caption: str, note: str = "") -> str:
-    """A Markdown table between its caption and its note."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    lines = [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
+def markdown(
+    header: list[str], body: list[list[str]], *, caption: str, note: str = "", rule: str = "---:"
+) -> str:
+    """A Markdown table between its caption and its note; `rule` aligns all but the first column."""
+    rules = ["---", *[rule] * (len(header) - 1)]
+    lines = [f"| {' | '.join(row)} |" for row in (header, rules, *body)]
     return "\n\n".join(filter(None, (caption, "\n".join(lines), note))) + "\n"
 
 
