@@ -92,7 +92,7 @@ def test_table_1_has_the_errors_that_the_runs_have(configs, tmp_path):
     assert vib.filter(regex="difference|paired|_p$|only").isna().all()
 
 
-@pytest.mark.parametrize(("beta", "text"), [(0.0, "0"), (3e-4, "3e-4"), (1.0, "1e+0")])
+@pytest.mark.parametrize(("beta", "text"), [(0.0, "0"), (3e-4, "3e-4"), (1.0, "1e0")])
 def test_a_model_is_named_with_its_beta(configs, beta, text):
     cfg = dataclasses.replace(configs[-1], beta=beta)
     assert tables.model_name(cfg.to_dict()) == f"VIB, beta = {text}"

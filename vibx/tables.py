@@ -342,7 +342,9 @@ def write_recipes(stored_by_scale: dict[str, list[StoredRun]], output: Path) -> 
 
 def model_name(cfg: dict[str, Any]) -> str:
     """A model with its number: `dropout, rate 0.5`; `VIB, beta = 1e-3`."""
-    beta = np.format_float_scientific(cfg["beta"], trim="-", exp_digits=1) if cfg["beta"] else "0"
+    beta = "0"
+    if cfg["beta"]:
+        beta = np.format_float_scientific(cfg["beta"], trim="-", exp_digits=1).replace("+", "")
     return NAMES[cfg["objective"]["name"]].format(**{**cfg["objective"], "beta": beta})
 
 
