@@ -213,20 +213,24 @@ def matching(records: list[Record], conditions: str) -> list[Record]:
     """Records whose configuration satisfies `key=value` conditions joined by commas.
 
     A key is a path in the configuration (`beta`, `data.validation`), a group's name stands for
-    its choice (`objective=vib`), and a bare word is a part of the run_id.
+    its choice (`objective=vib`), and a bare word is a part of the run_id. Of conditions on the
+    same key one has to hold: `beta=0,beta=1e-3` is either.
 
     Raises:
       RunError: a key that no record has.
     """
+    alternatives: dict[str, list[str]] = {}
     for condition in filter(None, conditions.split(",")):
         key, equals, value = (part.strip() for part in condition.partition("="))
-        if not equals:
+        if equals:
+            alternatives.setdefault(key, []).append(value)
+        else:
             records = [r for r in records if key in r["run_id"]]
-            continue
+    for key, values in alternatives.items():
         known = [r for r in records if _has(r["config"], key)]
         if records and not known:
-            raise RunError(f"runs={condition}: no run has the key {key}")
-        records = [r for r in known if _same(_get(r["config"], key), value)]
+            raise RunError(f"runs={key}={values[0]}: no run has the key {key}")
+        records = [r for r in known if any(_same(_get(r["config"], key), v) for v in values)]
     return records
 
 
