@@ -22,14 +22,12 @@ FIGURE_2 = {1e-3: (0.0318, 0.0324), 1e-1: (0.0344, 0.0432), 1.0: (0.3382, 0.6281
 
 def published_error(config: dict[str, Any]) -> tuple[float, str] | None:
     """The paper's Monte Carlo error for a run's configuration, and where it stands."""
-    objective, beta = config["objective"]["name"], config["beta"]
-    if config["data"]["name"] != "mnist":
+    objective, bottleneck = config["objective"]["name"], config["bottleneck"]["name"]
+    K, beta = config["K"], config["beta"]
+    if config["data"]["name"] != "mnist" or objective not in TABLE_1:
         return None
-    bottleneck = config["bottleneck"]["name"]
-    if config["K"] == 256 and bottleneck != "full_covariance":
-        if objective == "vib" and beta != BEST_BETA:
-            return None
+    if K == 256 and bottleneck != "full_covariance" and (objective != "vib" or beta == BEST_BETA):
         return TABLE_1[objective], "Table 1"
-    if config["K"] == 2 and bottleneck == "full_covariance" and beta in FIGURE_2:
+    if K == 2 and bottleneck == "full_covariance" and beta in FIGURE_2:
         return FIGURE_2[beta][0], "Figure 2"
     return None
