@@ -305,10 +305,14 @@ def test_recipes_side_by_side(configs, tmp_path):
     assert baseline["short_minus_long_low_points"] == pytest.approx(low)
     assert baseline["short_minus_long_high_points"] == pytest.approx(high)
     assert table["short_minus_long_seeds"].tolist() == [3, 0, 0, 0, 3]
+    minus_vib = 0.10 + 100 * (SPREAD - SPREAD[::-1])[[0, 1, 3]].mean()
+    assert baseline["minus_vib_long_points"] == pytest.approx(minus_vib)
+    assert table["minus_vib_long_seeds"].tolist() == [3, 0, 0, 0, 0]
+    assert table["minus_vib_short_seeds"].tolist() == [5, 5, 5, 5, 0]
     assert (
         table.loc["dropout, rate 0.5"]
         .filter(like="long")
-        .drop(["error_mc_long_seeds", "short_minus_long_seeds"])
+        .drop(["error_mc_long_seeds", "minus_vib_long_seeds", "short_minus_long_seeds"])
         .isna()
         .all()
     )

@@ -19,6 +19,7 @@ from vibx.statistics import Interval
 
 Models = dict[str, dict[int, StoredRun]]  # runs by model and seed
 Wrong = npt.NDArray[np.bool_]  # whether an answer is wrong, [seeds, images]
+ErrorsByScale = dict[str, dict[int, float]]  # one model's, by scale and seed
 
 NAMES = {
     "maximum_likelihood": "baseline",
@@ -267,7 +268,7 @@ def write_selections(stored_by_experiment: dict[str, list[StoredRun]], output: P
 
 
 def recipes(stored_by_scale: dict[str, list[StoredRun]]) -> pd.DataFrame:
-    """The test error of the same models by recipe, and the difference to the first recipe's.
+    """The test error of the same models by recipe, minus VIB's, and minus the first recipe's.
 
     A scale's name is in its columns' names. Differences are over the seeds that both have.
 
@@ -281,27 +282,38 @@ def recipes(stored_by_scale: dict[str, list[StoredRun]]) -> pd.DataFrame:
         by_scale[scale] = by_model(stored, held_out="test")
     models = {name: objective_of(s) for scale in by_scale.values() for name, s in scale.items()}
     in_order = sorted(models, key=lambda name: list(NAMES).index(models[name]))
+    errors = {
+        name: {
+            scale: {seed: error_of(run, "test") for seed, run in found.get(name, {}).items()}
+            for scale, found in by_scale.items()
+        }
+        for name in in_order
+    }
+    vib = next((errors[name] for name in in_order if models[name] == "vib"), None)
     return pd.DataFrame(
-        {"model": name, **recipe_columns({s: by_scale[s].get(name, {}) for s in by_scale})}
+        {"model": name, **recipe_columns(errors[name], vib=None if models[name] == "vib" else vib)}
         for name in in_order
     )
 
 
-def recipe_columns(seeds_by_scale: dict[str, dict[int, StoredRun]]) -> dict[str, Any]:
+def recipe_columns(errors: ErrorsByScale, *, vib: ErrorsByScale | None) -> dict[str, Any]:
     """A model's error with each recipe, and the differences; empty where it was not trained."""
-    errors = {
-        scale: {seed: error_of(run, "test") for seed, run in seeds.items()}
-        for scale, seeds in seeds_by_scale.items()
-    }
     row: dict[str, Any] = {}
     for scale, by_seed in errors.items():
         row |= estimate_columns(f"error_mc_{scale}", "percent", list(by_seed.values()))
+    for scale, by_seed in errors.items():
+        changes = differences(by_seed, minus=vib[scale] if vib else {})
+        row |= estimate_columns(f"minus_vib_{scale}", "points", changes)
     first, *others = errors
     for scale in others:
-        common = errors[scale].keys() & errors[first].keys()
-        changes = [errors[scale][seed] - errors[first][seed] for seed in common]
+        changes = differences(errors[scale], minus=errors[first])
         row |= estimate_columns(f"{scale}_minus_{first}", "points", changes)
     return row
+
+
+def differences(errors: dict[int, float], *, minus: dict[int, float]) -> list[float]:
+    """Seed by seed, where both are there."""
+    return [error - minus[seed] for seed, error in errors.items() if seed in minus]
 
 
 def estimate_columns(name: str, unit: str, values: list[float]) -> dict[str, Any]:
@@ -321,6 +333,7 @@ def write_recipes(stored_by_scale: dict[str, list[StoredRun]], output: Path) -> 
         (f"error_mc_{scale}", "percent"): f"{scale} ({text}): error, %"
         for scale, text in recipe.items()
     }
+    header |= {(f"minus_vib_{scale}", "points"): f"{scale}: minus VIB, points" for scale in recipe}
     for scale in others:
         header[f"{scale}_minus_{first}", "points"] = f"{scale} minus {first}, points"
     body = [
@@ -329,7 +342,7 @@ def write_recipes(stored_by_scale: dict[str, list[StoredRun]], output: Path) -> 
     ]
     caption = (
         "Test error by recipe: mean over seeds [95% t interval] (number of seeds). "
-        "Differences are over the seeds that both recipes have."
+        "Differences are over the seeds that both have."
     )
     return [
         write(output / "recipes.csv", csv(table)),
