@@ -19,7 +19,6 @@ from vibx.statistics import Interval
 
 Models = dict[str, dict[int, StoredRun]]  # runs by model and seed
 Wrong = npt.NDArray[np.bool_]  # whether an answer is wrong, [seeds, images]
-ErrorsByScale = dict[str, dict[int, float]]  # one model's, by scale and seed
 
 NAMES = {
     "maximum_likelihood": "baseline",
@@ -282,38 +281,50 @@ def recipes(stored_by_scale: dict[str, list[StoredRun]]) -> pd.DataFrame:
         by_scale[scale] = by_model(stored, held_out="test")
     models = {name: objective_of(s) for scale in by_scale.values() for name, s in scale.items()}
     in_order = sorted(models, key=lambda name: list(NAMES).index(models[name]))
-    errors = {
-        name: {
-            scale: {seed: error_of(run, "test") for seed, run in found.get(name, {}).items()}
-            for scale, found in by_scale.items()
-        }
-        for name in in_order
-    }
-    vib = next((errors[name] for name in in_order if models[name] == "vib"), None)
-    return pd.DataFrame(
-        {"model": name, **recipe_columns(errors[name], vib=None if models[name] == "vib" else vib)}
-        for name in in_order
+    rows = []
+    for name in in_order:
+        seeds_by_scale = {scale: by_scale[scale].get(name, {}) for scale in by_scale}
+        row = {"model": name, **recipe_columns(seeds_by_scale)}
+        for scale, seeds in seeds_by_scale.items():
+            vib = [s for s in by_scale[scale].values() if objective_of(s) == "vib" and s != seeds]
+            row |= minus_vib_columns(f"minus_vib_{scale}", seeds, vib[0] if vib else {})
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def minus_vib_columns(
+    name: str, seeds: dict[int, StoredRun], vib: dict[int, StoredRun]
+) -> dict[str, Any]:
+    """A model's error minus VIB's with the same recipe, as in Table 1, over common seeds."""
+    common = sorted(seeds.keys() & vib.keys())
+    if not common:
+        return {**columns(name, "points", None, None), f"{name}_seeds": 0}
+    wrong = wrong_answers(
+        {"model": {s: seeds[s] for s in common}, "vib": {s: vib[s] for s in common}}
     )
+    crossed = statistics.crossed_bootstrap(wrong["model"], minus=wrong["vib"], seed=BOOTSTRAP_SEED)
+    return {
+        **columns(name, "points", crossed.difference, crossed.interval),
+        f"{name}_p": crossed.p,
+        f"{name}_seeds": len(common),
+    }
 
 
-def recipe_columns(errors: ErrorsByScale, *, vib: ErrorsByScale | None) -> dict[str, Any]:
+def recipe_columns(seeds_by_scale: dict[str, dict[int, StoredRun]]) -> dict[str, Any]:
     """A model's error with each recipe, and the differences; empty where it was not trained."""
+    errors = {
+        scale: {seed: error_of(run, "test") for seed, run in seeds.items()}
+        for scale, seeds in seeds_by_scale.items()
+    }
     row: dict[str, Any] = {}
     for scale, by_seed in errors.items():
         row |= estimate_columns(f"error_mc_{scale}", "percent", list(by_seed.values()))
-    for scale, by_seed in errors.items():
-        changes = differences(by_seed, minus=vib[scale] if vib else {})
-        row |= estimate_columns(f"minus_vib_{scale}", "points", changes)
     first, *others = errors
     for scale in others:
-        changes = differences(errors[scale], minus=errors[first])
+        common = errors[scale].keys() & errors[first].keys()
+        changes = [errors[scale][seed] - errors[first][seed] for seed in common]
         row |= estimate_columns(f"{scale}_minus_{first}", "points", changes)
     return row
-
-
-def differences(errors: dict[int, float], *, minus: dict[int, float]) -> list[float]:
-    """Seed by seed, where both are there."""
-    return [error - minus[seed] for seed, error in errors.items() if seed in minus]
 
 
 def estimate_columns(name: str, unit: str, values: list[float]) -> dict[str, Any]:
@@ -342,7 +353,8 @@ def write_recipes(stored_by_scale: dict[str, list[StoredRun]], output: Path) -> 
     ]
     caption = (
         "Test error by recipe: mean over seeds [95% t interval] (number of seeds). "
-        "Differences are over the seeds that both have."
+        "Differences are over the seeds that both have; minus VIB: [95% interval over seeds and "
+        "test images], as in Table 1."
     )
     return [
         write(output / "recipes.csv", csv(table)),
