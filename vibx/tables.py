@@ -281,13 +281,17 @@ def recipes(stored_by_scale: dict[str, list[StoredRun]]) -> pd.DataFrame:
         by_scale[scale] = by_model(stored, held_out="test")
     models = {name: objective_of(s) for scale in by_scale.values() for name, s in scale.items()}
     in_order = sorted(models, key=lambda name: list(NAMES).index(models[name]))
+    vib = {
+        scale: next((seeds for seeds in found.values() if objective_of(seeds) == "vib"), {})
+        for scale, found in by_scale.items()
+    }
     rows = []
     for name in in_order:
         seeds_by_scale = {scale: by_scale[scale].get(name, {}) for scale in by_scale}
         row = {"model": name, **recipe_columns(seeds_by_scale)}
         for scale, seeds in seeds_by_scale.items():
-            vib = [s for s in by_scale[scale].values() if objective_of(s) == "vib" and s != seeds]
-            row |= minus_vib_columns(f"minus_vib_{scale}", seeds, vib[0] if vib else {})
+            minus = {} if models[name] == "vib" else vib[scale]
+            row |= minus_vib_columns(f"minus_vib_{scale}", seeds, minus)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -295,9 +299,9 @@ def recipes(stored_by_scale: dict[str, list[StoredRun]]) -> pd.DataFrame:
 def minus_vib_columns(
     name: str, seeds: dict[int, StoredRun], vib: dict[int, StoredRun]
 ) -> dict[str, Any]:
-    """A model's error minus VIB's with the same recipe, as in Table 1, over common seeds."""
+    """A model's error minus VIB's with the same recipe, as in Table 1, over two seeds or more."""
     common = sorted(seeds.keys() & vib.keys())
-    if not common:
+    if len(common) < 2:
         return {**columns(name, "points", None, None), f"{name}_seeds": 0}
     wrong = wrong_answers(
         {"model": {s: seeds[s] for s in common}, "vib": {s: vib[s] for s in common}}
