@@ -94,7 +94,9 @@ def main(cfg: DictConfig) -> None:
             found = {name: scales[scale][name].found for name in drawing.experiments}
             show(title, drawing.draw(found, output))
     compared = {
-        name: collect("table1", scale=name, store=contents[store]).found
+        name: scales[name]["table1"].found
+        if name in scales
+        else collect("table1", scale=name, store=contents[store]).found
         for name, store in stores.items()
         if name != "smoke"
     }
