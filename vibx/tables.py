@@ -302,7 +302,7 @@ def minus_vib_columns(
     """A model's error minus VIB's with the same recipe, as in Table 1, over two seeds or more."""
     common = sorted(seeds.keys() & vib.keys())
     if len(common) < 2:
-        return {**columns(name, "points", None, None), f"{name}_seeds": 0}
+        return estimate_columns(name, "points", [])
     wrong = wrong_answers(
         {"model": {s: seeds[s] for s in common}, "vib": {s: vib[s] for s in common}}
     )
