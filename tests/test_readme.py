@@ -3,8 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ README = (ROOT / "README.md").read_text()
 PYTHON, YAML = (
     re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL) for kind in ("python", "yaml")
 )
-RUN = "from vibx.cli import main; main()"
 
 
 @pytest.fixture
@@ -33,20 +30,19 @@ def copy(tmp_path):
     return tmp_path, change
 
 
-def train(directory, *args):
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, "train", *TINY, *args],
-        env={**os.environ, "PYTHONPATH": str(directory)},
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def train(copy, vibx):
+    """Run `vibx train` of the copy; returns what it shows."""
+
+    def run(*args):
+        done = vibx("train", *TINY, *args, env={**os.environ, "PYTHONPATH": str(copy[0])})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_a_new_objective(copy, cache):
+def test_a_new_objective(copy, train):
     directory, change = copy
     objectives = "OBJECTIVES: dict[str, Callable[..., Terms]] = {\n"
     entry = '    "squared_rate": squared_rate,\n'
@@ -54,12 +50,12 @@ def test_a_new_objective(copy, cache):
     schema = '        "vib": VIBObjective,\n'
     change("vibx/config.py", schema, schema + '        "squared_rate": VIBObjective,\n')
     (directory / "conf" / "objective" / "squared_rate.yaml").write_text(YAML[0])
-    shown = train(directory, "objective=squared_rate", "K=256")
+    shown = train("objective=squared_rate", "K=256")
     assert "squared_rate-K256" in shown
     assert "paper" not in shown
 
 
-def test_a_new_encoder(copy, cache):
+def test_a_new_encoder(copy, train):
     directory, change = copy
     change(
         "vibx/model.py", "class Encoder(nnx.Module):", f"{PYTHON[1]}\n\nclass Encoder(nnx.Module):"
@@ -73,6 +69,6 @@ def test_a_new_encoder(copy, cache):
     change("vibx/config.py", '"encoder": {"mlp": MLP}', '"encoder": {"mlp": MLP, "residual": MLP}')
     residual = "name: residual\nwidths: [16, 16]\n"
     (directory / "conf" / "encoder" / "residual.yaml").write_text(residual)
-    train(directory, "encoder=residual", "encoder.widths=[16,16]")
+    train("encoder=residual", "encoder.widths=[16,16]")
     (stored,) = directory.glob("runs/*/config.yaml")
     assert "name: residual" in stored.read_text()
