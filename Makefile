@@ -4,7 +4,7 @@ ARGS ?=
 SCALE ?= fast
 REPRODUCTION := outputs/reproduction/$(SCALE)
 ATTACKS := figure3 figure4 mean_mode attack_audit
-TRAINED := $(filter-out $(ATTACKS),$(basename $(notdir $(wildcard conf/experiment/*.yaml))))
+TRAINED := $(filter-out $(ATTACKS),$(basename $(notdir $(wildcard conf/train/experiment/*.yaml))))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -32,7 +32,7 @@ reproduce: $(INSTALLED)  ## Train and attack what is missing for SCALE=smoke, fa
 	    $(BIN)/vibx train experiment=$$experiment scale=$(SCALE) root=$(REPRODUCTION) || exit; \
 	done
 	for experiment in $(ATTACKS); do \
-	    $(BIN)/vibx attack experiment=$$experiment attack/scale=$(SCALE) root=$(REPRODUCTION) || exit; \
+	    $(BIN)/vibx attack experiment=$$experiment scale=$(SCALE) root=$(REPRODUCTION) || exit; \
 	done
 	$(BIN)/vibx figures root=$(REPRODUCTION) output=$(REPRODUCTION)/figures
 

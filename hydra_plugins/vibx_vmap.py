@@ -1,4 +1,4 @@
-"""Hydra's door to `vibx.launchers`: launchers have to live in this namespace package."""
+"""Hydra's door to `vibx.training.launch`: launchers have to live in this namespace package."""
 
 import contextlib
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class VmapLauncher(Launcher):
         """Compose and check all jobs, then train them."""
         from vibx.config import parse
         from vibx.errors import UserError
-        from vibx.launchers import sweep
+        from vibx.training.launch import sweep
 
         root = Path(self.config.hydra.sweep.dir)
         (root / "multirun.yaml").unlink()  # Hydra's; every run keeps its own configuration

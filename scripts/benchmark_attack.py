@@ -43,14 +43,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from rich.table import Table
 
-from vibx import config, runs
-from vibx.attack_config import AttackConfig, parse_attack
+from vibx import config, store
 from vibx.attacks.carlini_wagner import CarliniWagnerSettings, carlini_wagner_l2
 from vibx.attacks.per_image import Classify, image_keys
 from vibx.attacks.scoring import norms
 from vibx.display import RESULTS
 from vibx.errors import UserError
-from vibx.robustness import PART, attack_images, classifier_of, summary, test_images
+from vibx.robustness.config import AttackConfig, parse_attack
+from vibx.robustness.run import PART, attack_images, classifier_of, summary, test_images
 
 try:
     import eagerpy
@@ -229,14 +229,14 @@ def agreement(ours: Found, theirs: Found) -> str:
 
 def composed(images: int, iterations: int) -> AttackConfig:
     """The configuration of `vibx attack n=... attack.iterations=...`."""
-    with hydra.initialize_config_dir(str(config.directory()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(config.directory("attack")), version_base="1.3"):
         overrides = [f"n={images}", f"attack.iterations={iterations}"]
         return parse_attack(hydra.compose("attack", overrides))[0]
 
 
-def read_run(directory: Path) -> runs.StoredRun:
+def read_run(directory: Path) -> store.StoredRun:
     """A finished run."""
-    return runs.StoredRun(directory, runs.read_record(directory))
+    return store.StoredRun(directory, store.read_record(directory))
 
 
 def against_foolbox(args: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ from rich.table import Table
 from vibx import config
 from vibx.display import console
 from vibx.errors import UserError
-from vibx.model import CLASSES, PIXELS
+from vibx.networks import CLASSES, PIXELS
 from vibx.training.run import dataset
 from vibx.training.state import split
 from vibx.training.step import compiled_epoch, compiled_initial_state, compiler_options
@@ -181,7 +181,7 @@ def torch_epochs(cfg: config.Config, *, compiled: bool) -> Epochs:
 
 def composed(beta: float, steps: int | None) -> config.Config:
     """The configuration of `vibx train beta=...`, on as many images as `steps` batches have."""
-    with hydra.initialize_config_dir(str(config.directory()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(config.directory("train")), version_base="1.3"):
         overrides = [f"beta={beta}"]
         cfg, _ = config.parse(hydra.compose("train", overrides))
         if steps is not None:

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from vibx import runs
+from vibx import store
 from vibx.config import CLASSES
-from vibx.runs import StoredAttack, StoredRun
+from vibx.store import StoredAttack, StoredRun
 
 IMAGES = 10_000
 PROVENANCE = {"vibx": "0.1.0", "command": "vibx train", "device": "cpu: cpu"}
@@ -39,9 +39,9 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
     wrong = draw.permutation(IMAGES) < round(error_mc * IMAGES)
     labels = np.arange(IMAGES, dtype=np.int32) % CLASSES  # the same images for every run
     predicted = np.where(wrong, (labels + 1) % CLASSES, labels)
-    runs.write_config(directory, cfg.to_dict())
-    runs.write_arrays(
-        directory / runs.PREDICTIONS,
+    store.write_config(directory, cfg.to_dict())
+    store.write_arrays(
+        directory / store.PREDICTIONS,
         labels=labels,
         class_1=predicted,
         class_mc=predicted,
@@ -52,8 +52,8 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
         means = 3 * np.stack([np.cos(angle), np.sin(angle)], -1) + draw.normal(0, 0.2, (1000, 2))
         factor = np.array([[0.3, 0.0], [0.1, 0.2]])
         directions = 2 * np.pi * np.arange(CLASSES) / CLASSES
-        runs.write_arrays(
-            directory / runs.EMBEDDING,
+        store.write_arrays(
+            directory / store.EMBEDDING,
             labels=labels[:1000],
             means=means,
             cholesky=np.broadcast_to(factor, (1000, 2, 2)),
@@ -61,7 +61,7 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
             decoder_bias=np.zeros(CLASSES),
         )
     record = {
-        "schema": runs.SCHEMA,
+        "schema": store.SCHEMA,
         "run_id": cfg.run_id,
         "config": cfg.to_dict(),
         "train": section(
@@ -84,7 +84,7 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
         "images_per_second": 24_000.0,
         "provenance": PROVENANCE,
     }
-    runs.write_json(directory / runs.METRICS, record)
+    store.write_json(directory / store.METRICS, record)
     return StoredRun(directory, record)
 
 
@@ -130,7 +130,7 @@ def write_attack(run, cfg, *, held=1.0, seen=1.0, size=0.2, pixels=100, votes=No
     at_goal = 1 - shares[images, labels] if untargeted else shares[images, goals]
     norms = ("l0_8_bits", "l0_visible", "l2", "linf")
     record = {
-        "schema": runs.SCHEMA,
+        "schema": store.SCHEMA,
         "run_id": run.record["run_id"],
         "attack": cfg.to_dict(),
         "n": n,
@@ -146,10 +146,10 @@ def write_attack(run, cfg, *, held=1.0, seen=1.0, size=0.2, pixels=100, votes=No
         },
         "provenance": PROVENANCE,
     }
-    directory = runs.attack_directory(run, cfg.name)
+    directory = store.attack_directory(run, cfg.name)
     directory.mkdir(parents=True)
-    runs.write_arrays(directory / runs.ADVERSARIAL, **arrays)
-    runs.write_json(directory / runs.METRICS, record)
+    store.write_arrays(directory / store.ADVERSARIAL, **arrays)
+    store.write_json(directory / store.METRICS, record)
     return StoredAttack(run, directory, record)
 
 
@@ -161,13 +161,13 @@ def write_audit(run, cfg):
         {"name": "transfer", "passed": False, **check},
     ]
     record = {
-        "schema": runs.SCHEMA,
+        "schema": store.SCHEMA,
         "run_id": run.record["run_id"],
         "attack": cfg.to_dict(),
         "checks": checks,
         "provenance": PROVENANCE,
     }
-    directory = runs.attack_directory(run, cfg.name)
+    directory = store.attack_directory(run, cfg.name)
     directory.mkdir(parents=True)
-    runs.write_json(directory / runs.METRICS, record)
+    store.write_json(directory / store.METRICS, record)
     return StoredAttack(run, directory, record)

@@ -16,9 +16,10 @@ from matplotlib.patches import Rectangle
 
 from tests.records import write_attack, write_run
 from tests.test_figures import EYES, LAB, LMS, refused
-from vibx import attack_figures, experiments, figures, runs
-from vibx.attack_figures import BASE, OUTCOMES, VIB
-from vibx.runs import StoredAttack, StoredRun
+from vibx import experiments, store
+from vibx.report import attack_figures, figures
+from vibx.report.attack_figures import BASE, OUTCOMES, VIB
+from vibx.store import StoredAttack, StoredRun
 
 BETAS = 0.0, 1e-8, 1e-3, 1e-2
 MODES = "targeted", "untargeted"
@@ -115,7 +116,7 @@ def figures_of_seeds(of_seeds):
 
 
 def arrays_of(attack):
-    return np.load(attack.directory / runs.ADVERSARIAL)
+    return np.load(attack.directory / store.ADVERSARIAL)
 
 
 def edited(attack, change):
@@ -215,7 +216,7 @@ def test_borders_follow_the_votes_and_circles_what_the_attack_saw(attacked):
 def with_arrays(attack, arrays):
     directory = attack.directory.with_name(f"{attack.directory.name}-changed")
     directory.mkdir(exist_ok=True)
-    runs.write_arrays(directory / runs.ADVERSARIAL, **arrays)
+    store.write_arrays(directory / store.ADVERSARIAL, **arrays)
     return attack._replace(directory=directory)
 
 
@@ -441,7 +442,7 @@ def test_matplotlib_is_left_as_it_was(figures_of_seeds):
 
 def test_no_jax_and_no_pyplot():
     script = (
-        "import vibx.attack_figures, sys; "
+        "import vibx.report.attack_figures, sys; "
         "assert not {'jax', 'matplotlib.pyplot'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

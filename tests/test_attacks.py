@@ -29,8 +29,8 @@ from vibx.attacks.descent import project
 from vibx.attacks.gradient import fgsm, margin_gradient, margin_gradients, pgd
 from vibx.attacks.per_image import Goal, goals, image_keys
 from vibx.attacks.scoring import norms, recheck, to_8_bits
-from vibx.classifiers import classifier
 from vibx.objectives import OBJECTIVES
+from vibx.robustness.classifier import classifier
 from vibx.training.state import model_definition, model_with, split
 
 KEY = jax.random.key(7)

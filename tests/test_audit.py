@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vibx.attacks.audit import (
+from vibx.attacks.per_image import image_keys
+from vibx.robustness.audit import (
     BUDGETS,
     CRITERIA,
     AuditSettings,
@@ -18,7 +19,6 @@ from vibx.attacks.audit import (
     audit,
     check,
 )
-from vibx.attacks.per_image import image_keys
 
 PIXELS, CLASSES, N = 49, 4, 16
 DRAW = np.random.default_rng(0)

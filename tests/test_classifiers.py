@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from tests import tiny
-from vibx.classifiers import classifier, sample_logits, square_factor
 from vibx.data import scale
+from vibx.robustness.classifier import classifier, sample_logits, square_factor
 from vibx.training.state import model_definition, split
 
 KEY = jax.random.key(5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import vibx.commands.train  # noqa: F401  (registers the run_id resolver)
 from vibx import config
 
-CONF = config.directory()
+CONF = config.directory("train")
 CHOICES = [
     f"{group}={file.stem}" for group in config.GROUPS for file in sorted((CONF / group).glob("*"))
 ]

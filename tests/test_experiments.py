@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 
 from tests.records import write_attack, write_audit, write_run
-from vibx import config, data, runs
+from vibx import config, data, store
 from vibx.commands.figures import ATTACKS, TRAINED
 from vibx.experiments import collect, expand, expand_attacks, read_store
-from vibx.runs import StoredRun
+from vibx.store import StoredRun
 
 DRAWN = {"table1", "figure1", "figure2", "figure3", "figure4", "audit", "selections"}
 GRIDS = {name: expand(name, scale="fast") for name in TRAINED}
 
 
 def test_every_experiment_is_drawn():
-    files = (config.directory() / "experiment").glob("*.yaml")
+    files = config.directory("train").parent.glob("*/experiment/*.yaml")
     assert {file.stem for file in files} == {*TRAINED, *ATTACKS}
 
 
@@ -107,7 +107,7 @@ def test_attacked_runs_are_those_that_other_experiments_train(experiment):
         for cfg in dict.fromkeys(GRIDS["table1"] + GRIDS["figure1"])
     ]
     for conditions, _ in expand_attacks(experiment, scale="fast"):
-        assert len(runs.among(trained, conditions)) == 1
+        assert len(store.among(trained, conditions)) == 1
 
 
 @pytest.mark.parametrize("experiment", ATTACKS)
@@ -141,7 +141,7 @@ def test_runs_are_found_by_their_configuration_whatever_the_directory_is_called(
 def test_the_same_run_twice_is_refused(tmp_path):
     run = write_run(tmp_path, expand("figure2", scale="smoke")[0])
     shutil.copytree(run.directory, tmp_path / "copy")
-    with pytest.raises(runs.RunError, match="hold the same run; remove one"):
+    with pytest.raises(store.RunError, match="hold the same run; remove one"):
         read_store(tmp_path)
 
 
@@ -150,7 +150,7 @@ def test_a_record_with_a_number_that_is_not_finite_is_refused(tmp_path):
     record = json.loads((run.directory / "metrics.json").read_text())
     record["test"]["error_mc"] = float("nan")
     (run.directory / "metrics.json").write_text(json.dumps(record))
-    with pytest.raises(runs.RunError, match="NaN"):
+    with pytest.raises(store.RunError, match="NaN"):
         read_store(tmp_path)
 
 
@@ -163,11 +163,11 @@ def write_store(root, scale, *, without=()):
         for cfg in expand(name, scale=scale):
             if not (root / cfg.run_id).exists():
                 write_run(root, cfg)
-    stored = runs.read_runs(root)
+    stored = store.read_runs(root)
     for name in set(ATTACKS) - set(without):
         for conditions, attack in expand_attacks(name, scale=scale):
             write = write_audit if attack.attack.name == "audit" else write_attack
-            write(*runs.among(stored, conditions), attack)
+            write(*store.among(stored, conditions), attack)
 
 
 def test_figures_draw_the_largest_complete_scale_and_say_which(vibx, tmp_path):
@@ -194,7 +194,7 @@ def test_what_is_missing_is_named_with_its_command_and_the_rest_is_drawn(vibx, t
     )
     assert (
         "mean_mode: 6 of 6 attacks are missing: "
-        "vibx attack experiment=mean_mode attack/scale=fast root=runs"
+        "vibx attack experiment=mean_mode scale=fast root=runs"
     ) in done.stderr
     assert done.stderr.splitlines()[-1] == (
         "vibx figures: error: runs or attacks are missing for figure1b, figure2, mean_mode"
@@ -225,7 +225,7 @@ def test_all_experiments_in_miniature_from_training_to_drawings(vibx, tmp_path):
         done = vibx("train", f"experiment={experiment}", "scale=smoke", "root=runs")
         assert done.returncode == 0, done.stderr
     for experiment in ATTACKS:
-        done = vibx("attack", f"experiment={experiment}", "attack/scale=smoke", "root=runs")
+        done = vibx("attack", f"experiment={experiment}", "scale=smoke", "root=runs")
         assert done.returncode == 0, done.stderr
     done = vibx("figures", "root=runs")
     assert done.returncode == 0, done.stderr

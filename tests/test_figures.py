@@ -17,8 +17,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.path import Path
 
 from tests import records
-from vibx import experiments, figures, paper, runs
-from vibx.runs import RunError, StoredRun
+from vibx import experiments, store
+from vibx.report import figures
+from vibx.report import published as paper
+from vibx.store import RunError, StoredRun
 
 ERRORS = {
     "train, 1 shot eval": ("train", "error_1"),
@@ -67,14 +69,14 @@ def embedded(grids, tmp_path_factory):
     found = write(tmp_path_factory.mktemp("runs"), grids["figure2"])
     draw = np.random.default_rng(1)
     for run in found:
-        path = run.directory / runs.EMBEDDING
+        path = run.directory / store.EMBEDDING
         arrays = {
             **np.load(path),
             "cholesky": np.tril(draw.normal(size=(1000, 2, 2))),
             "decoder_kernel": draw.normal(size=(2, 10)),
             "decoder_bias": draw.normal(size=10),
         }
-        runs.write_arrays(path, **arrays)
+        store.write_arrays(path, **arrays)
     return found
 
 
@@ -319,7 +321,7 @@ def test_ellipses_hold_95_percent(figure2, embedded):
     figure2[0].draw_without_rendering()
     axes = figure2[0].axes[1]
     collection = axes.collections[0]
-    embedding = np.load(embedded[1].directory / runs.EMBEDDING)
+    embedding = np.load(embedded[1].directory / store.EMBEDDING)
     assert collection.get_paths() == [Path.unit_circle()]
     to_pixels = collection.get_transform().get_matrix()
     inside = 0
@@ -335,7 +337,7 @@ def test_ellipses_hold_95_percent(figure2, embedded):
 
 
 def test_ellipses_have_the_axes_of_the_covariance(figure2, embedded):
-    cholesky = np.load(embedded[0].directory / runs.EMBEDDING)["cholesky"]
+    cholesky = np.load(embedded[0].directory / store.EMBEDDING)["cholesky"]
     collection = figure2[0].axes[0].collections[0]
     radius = math.sqrt(scipy.stats.chi2.ppf(0.95, df=2))
     for factor, width, height, angle in zip(
@@ -364,7 +366,7 @@ def test_almost_all_ellipses_lie_within_the_axes(figure2):
 
 
 def test_colours_follow_the_true_class(figure2, embedded):
-    labels = np.load(embedded[0].directory / runs.EMBEDDING)["labels"]
+    labels = np.load(embedded[0].directory / store.EMBEDDING)["labels"]
     axes = figure2[0].axes[0]
     edges = axes.collections[0].get_edgecolors()[:, :3]
     swatches = [to_rgb(handle.get_color()) for handle in figure2[0].legends[0].legend_handles]
@@ -383,7 +385,7 @@ def test_digits_stand_at_the_median_of_their_class(figure2):
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (17, 230), (150, 150), (299, 299)])
 def test_background_is_the_entropy_in_bits(figure2, embedded, row, column):
-    embedding = np.load(embedded[2].directory / runs.EMBEDDING)
+    embedding = np.load(embedded[2].directory / store.EMBEDDING)
     (image,) = figure2[0].axes[2].images
     left, right, bottom, top = image.get_extent()
     rows, columns = image.get_array().shape
@@ -401,7 +403,7 @@ def test_background_is_the_entropy_in_bits(figure2, embedded, row, column):
 
 def test_numbers_are_the_posteriors(figure2, embedded):
     rows = figure2[1].query("panel == 'b'")
-    embedding = np.load(embedded[1].directory / runs.EMBEDDING)
+    embedding = np.load(embedded[1].directory / store.EMBEDDING)
     factor = embedding["cholesky"]
     covariance = np.einsum("nij,nkj->nik", factor, factor)
     np.testing.assert_array_equal(rows["label"], embedding["labels"])
@@ -487,9 +489,7 @@ def test_matplotlib_is_left_as_it_was(embedded, tmp_path):
 
 
 def test_no_jax_and_no_pyplot():
-    script = (
-        "import vibx.figures, sys; assert not {'jax', 'matplotlib.pyplot'} & sys.modules.keys()"
-    )
+    script = "import vibx.report.figures, sys; assert not {'jax', 'matplotlib.pyplot'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
@@ -557,5 +557,5 @@ def test_figure2_refuses_a_beta_without_a_run(embedded):
 def test_figure2_refuses_a_run_without_its_embedding(embedded, tmp_path):
     bare = [*embedded[:2], StoredRun(tmp_path, embedded[2].record)]
     message = refused(figures.figure2, bare)
-    assert str(tmp_path / runs.EMBEDDING) in message
+    assert str(tmp_path / store.EMBEDDING) in message
     assert "train that run again" in message

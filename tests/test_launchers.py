@@ -12,8 +12,8 @@ import pytest
 from tests import tiny
 from tests.test_cli import SLOW, TINY, start, wait_for
 from vibx.config import Dropout, Execution, parse_config
-from vibx.launchers import groups
 from vibx.training.checkpoint import Checkpoints
+from vibx.training.launch import groups
 from vibx.training.state import split
 from vibx.training.step import runs_that_fit
 

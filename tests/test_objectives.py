@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests import tiny
 from vibx.config import ConfidencePenalty, Dropout, LabelSmoothing
-from vibx.model import HiddenLayers, dropout
+from vibx.networks import HiddenLayers, dropout
 from vibx.objectives import OBJECTIVES, Hyperparameters, deterministic_logits
 from vibx.training.state import split
 

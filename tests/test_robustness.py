@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tests.conftest import VIBX
 from tests.test_cli import TINY, wait_for
 from vibx import config
-from vibx.attack_config import AttackConfig, Noise
 from vibx.commands.figures import ATTACKS
-from vibx.robustness import summary, targets_of
+from vibx.robustness.config import AttackConfig, Noise
+from vibx.robustness.run import summary, targets_of
 
 QUICK = ["attack.iterations=10", "attack.search_steps=2", "root=runs"]
 
@@ -158,7 +158,7 @@ def test_an_audit_names_the_key_of_the_model_that_is_not_there(trained):
 
 def test_help_names_every_attack_and_experiment(trained):
     done = trained("attack", "--help")
-    names = {path.stem for path in (config.directory() / "attack").glob("*.yaml")}
+    names = {path.stem for path in (config.directory("attack") / "attack").glob("*.yaml")}
     for name in (*names, *ATTACKS):
         assert name in done.stdout
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vibx.runs import RunError, matching
+from vibx.store import RunError, matching
 
 
 def record(objective, **numbers):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vibx import statistics
+from vibx.report import statistics
 
 ERRORS = np.array([0.0121, 0.0118, 0.0125, 0.0119, 0.0130])
 OTHERS = np.array([0.0115, 0.0120, 0.0117, 0.0116, 0.0119])

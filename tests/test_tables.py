@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 
 from tests.records import write_run
-from vibx import experiments, runs, tables
-from vibx.runs import RunError, StoredAttack
+from vibx import experiments, store
+from vibx.report import tables
+from vibx.store import RunError, StoredAttack
 
 MODELS = ["maximum_likelihood", "dropout", "confidence_penalty", "label_smoothing", "vib"]
 NUMBERS = {
@@ -108,9 +109,9 @@ def test_an_answer_is_that_of_the_averaged_samples(configs, tmp_path):
     stored = train(tmp_path, configs, vib=0.0121, others=0.0137)
     before = tables.table1(stored)
     for run in stored:
-        arrays = dict(np.load(run.directory / runs.PREDICTIONS))
+        arrays = dict(np.load(run.directory / store.PREDICTIONS))
         arrays["class_1"] = (arrays["labels"] + 1) % 10
-        runs.write_arrays(run.directory / runs.PREDICTIONS, **arrays)
+        store.write_arrays(run.directory / store.PREDICTIONS, **arrays)
     pd.testing.assert_frame_equal(tables.table1(stored), before)
 
 
@@ -239,9 +240,9 @@ def test_runs_without_test_errors_are_refused(configs, tmp_path):
 
 def test_predictions_are_there_and_of_the_same_images(configs, tmp_path):
     stored = train(tmp_path, configs, vib=0.01, others=0.02)
-    path = stored[7].directory / runs.PREDICTIONS
+    path = stored[7].directory / store.PREDICTIONS
     arrays = dict(np.load(path))
-    runs.write_arrays(path, **{name: array[::-1] for name, array in arrays.items()})
+    store.write_arrays(path, **{name: array[::-1] for name, array in arrays.items()})
     refused(stored, f"{configs[7].run_id}: its test images are not those")
     path.unlink()
     refused(stored, f"{configs[7].run_id}/predictions.npz: missing")

@@ -16,7 +16,7 @@ import pytest
 from tests import tiny
 from vibx.config import ConfidencePenalty, Dropout, LabelSmoothing
 from vibx.data import scale
-from vibx.training.adam import scale_by_adam
+from vibx.training.optimizer import scale_by_adam
 from vibx.training.state import evaluated_parameters, initial_state, split
 from vibx.training.step import compiled_epoch, compiled_initial_state, train_epoch
 

@@ -23,7 +23,7 @@ from vibx.config import (
 from vibx.data import Images
 from vibx.training.state import initial_state, model_with, split
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[1] / "conf" / "train"
 
 
 def optimizer(name, **changes):

@@ -63,7 +63,7 @@ def run(command: str, args: list[str]) -> None:
                 raise  # the launcher goes on with the other jobs
             raise Stop from error
 
-    directory = str(config.directory())
+    directory = str(config.directory(command))
     application = hydra.main(version_base="1.3", config_path=directory, config_name=command)(task)
     try:
         application()

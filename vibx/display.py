@@ -19,8 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vibx import paper
-from vibx.runs import Record, held_out_name
+from vibx.report import published as paper
+from vibx.store import Record, held_out_name
 
 PIPE_WIDTH = 160  # columns where there is no terminal to ask
 

@@ -7,6 +7,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class ConfigError(UserError):
+    """A configuration that cannot be run; the message names the key, the value and the remedy."""
+
+
 class FailedRunError(UserError):
     """A run that was started and could not be finished."""
 

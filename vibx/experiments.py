@@ -1,4 +1,4 @@
-"""The paper's experiments: `conf/experiment/*.yaml` expanded into runs or attacks on them.
+"""The paper's experiments: `conf/*/experiment/` expanded into runs or attacks on them.
 
 Imports no jax: tables and figures get their records here.
 """
@@ -7,7 +7,7 @@ import contextlib
 import copy
 import functools
 import itertools
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,10 +17,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from vibx import config, runs
-from vibx.attack_config import AttackConfig, parse_attack
+from vibx import config, store
 from vibx.config import Config
-from vibx.runs import StoredAttack, StoredRun
+from vibx.robustness.config import AttackConfig, parse_attack
+from vibx.store import StoredAttack, StoredRun
 
 Wanted = TypeVar("Wanted")
 Found = TypeVar("Found")
@@ -36,14 +36,14 @@ def expand(experiment: str, *, scale: str) -> list[Config]:
 
 def expand_attacks(experiment: str, *, scale: str) -> list[tuple[str, AttackConfig]]:
     """The attacks of an experiment in the grid's order: which runs, and with what."""
-    chosen = [f"experiment={experiment}", f"attack/scale={scale}"]
+    chosen = [f"experiment={experiment}", f"scale={scale}"]
     parsed = [parse_attack(cfg) for cfg in combinations("attack", chosen)]
     return [(execution.runs, attack) for attack, execution in parsed]
 
 
 def combinations(command: str, chosen: list[str]) -> list[DictConfig]:
     """A command's configurations, one for every combination of the grid of its experiment."""
-    with composing():
+    with composing(command):
         whole = compose(command, chosen, return_hydra_config=True)
         grid = whole.hydra.sweeper.params
         plain = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
@@ -62,11 +62,16 @@ def combinations(command: str, chosen: list[str]) -> list[DictConfig]:
         return cfgs
 
 
-def composing() -> AbstractContextManager[object]:
-    """Where `compose` works: inside a command it does already."""
-    if GlobalHydra.instance().is_initialized():
-        return contextlib.nullcontext()
-    return initialize_config_dir(str(config.directory()), version_base="1.3")
+@contextlib.contextmanager
+def composing(command: str) -> Iterator[None]:
+    """Let `compose` find a command's configuration; one that is running gets its own back."""
+    application = GlobalHydra.instance()
+    running, application.hydra = application.hydra, None
+    try:
+        with initialize_config_dir(str(config.directory(command)), version_base="1.3"):
+            yield
+    finally:
+        application.hydra = running
 
 
 def values(swept: Override) -> list[str]:
@@ -83,15 +88,15 @@ def read_store(root: Path) -> dict[Config, StoredRun]:
     Raises:
       RunError: a record cannot be used, or two directories hold the same run.
     """
-    store: dict[Config, StoredRun] = {}
-    for run in runs.read_runs(root):
+    found: dict[Config, StoredRun] = {}
+    for run in store.read_runs(root):
         cfg = config.parse_config(run.record["config"])
-        if cfg in store:
-            raise runs.RunError(
-                f"{run.directory} and {store[cfg].directory} hold the same run; remove one"
+        if cfg in found:
+            raise store.RunError(
+                f"{run.directory} and {found[cfg].directory} hold the same run; remove one"
             )
-        store[cfg] = run
-    return store
+        found[cfg] = run
+    return found
 
 
 class Collected(NamedTuple, Generic[Wanted, Found]):
@@ -105,11 +110,11 @@ Runs = Collected[Config, StoredRun]
 Attacks = Collected[AttackConfig, StoredAttack]
 
 
-def collect(experiment: str, *, scale: str, store: dict[Config, StoredRun]) -> Runs:
+def collect(experiment: str, *, scale: str, found: dict[Config, StoredRun]) -> Runs:
     """Look an experiment's runs up in a store, by their whole configuration."""
     wanted = expand(experiment, scale=scale)
     return Collected(
-        [store[cfg] for cfg in wanted if cfg in store], [cfg for cfg in wanted if cfg not in store]
+        [found[cfg] for cfg in wanted if cfg in found], [cfg for cfg in wanted if cfg not in found]
     )
 
 
@@ -117,8 +122,8 @@ def collect_attacks(experiment: str, *, scale: str, stored: list[StoredRun]) -> 
     """Look an experiment's attacks up in the directories of runs, by their whole configuration."""
     collected: Attacks = Collected([], [])
     for conditions, attack in expand_attacks(experiment, scale=scale):
-        attacked = runs.among(stored, conditions)
-        finished = [run for run in attacked if runs.is_attacked(run, attack.name)]
-        collected.found.extend(runs.read_attack(run, attack.name) for run in finished)
+        attacked = store.among(stored, conditions)
+        finished = [run for run in attacked if store.is_attacked(run, attack.name)]
+        collected.found.extend(store.read_attack(run, attack.name) for run in finished)
         collected.missing.extend([attack] * (max(len(attacked), 1) - len(finished)))
     return collected

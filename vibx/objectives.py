@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vibx.encodings import Point
-from vibx.model import CLASSES, VIB
+from vibx.networks import CLASSES, VIB
 
 
 class Hyperparameters(NamedTuple):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vibx import runs
+from vibx import store
 from vibx.config import require
 from vibx.display import RESULTS, run_table
 
@@ -13,13 +13,13 @@ def main(cfg: DictConfig) -> None:
     """Evaluate the chosen runs, print their table and keep each result beside the record."""
     samples = cfg.mc_samples
     require(isinstance(samples, int) and samples >= 1, "mc_samples", samples, "at least 1")
-    chosen = runs.select(Path(cfg.root), cfg.runs)
+    chosen = store.select(Path(cfg.root), cfg.runs)
 
     from vibx.training.run import evaluate  # imports jax
 
     evaluated = []
     for directory, record in chosen:
         sections = evaluate(record["config"], directory, mc_samples=samples)
-        runs.write_json(directory / f"evaluation-mc{samples}.json", sections)
+        store.write_json(directory / f"evaluation-mc{samples}.json", sections)
         evaluated.append(record | sections)
     RESULTS.print(run_table(evaluated))

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from vibx import attack_figures, config, figures, tables
+from vibx import config
 from vibx.config import Config
 from vibx.display import MESSAGES, RESULTS
 from vibx.errors import FailedRunError
 from vibx.experiments import SCALES, Collected, collect, collect_attacks, read_store
-from vibx.runs import RunError, StoredRun
+from vibx.report import attack_figures, figures, tables
+from vibx.store import RunError, StoredRun
 
 Found = dict[str, list[Any]]  # the runs, or the attacks, of each experiment
 
@@ -96,7 +97,7 @@ def main(cfg: DictConfig) -> None:
     compared = {
         name: scales[name]["table1"].found
         if name in scales
-        else collect("table1", scale=name, store=contents[store]).found
+        else collect("table1", scale=name, found=contents[store]).found
         for name, store in stores.items()
         if name != "smoke"
     }
@@ -112,7 +113,7 @@ def store_directory(root: Path, scale: str) -> Path:
 
 def look_up(store: dict[Config, StoredRun], scale: str) -> dict[str, Collected]:
     """The runs of all experiments at a scale, and the attacks on them."""
-    trained = {name: collect(name, scale=scale, store=store) for name in TRAINED}
+    trained = {name: collect(name, scale=scale, found=store) for name in TRAINED}
     attacked = {run.directory: run for name in ATTACKED for run in trained[name].found}
     stored = list(attacked.values())
     attacks = {name: collect_attacks(name, scale=scale, stored=stored) for name in ATTACKS}
@@ -140,7 +141,7 @@ def report_missing(collected: dict[str, Collected], *, scale: str, root: Path) -
     for name, (found, missing) in incomplete.items():
         of = f"{len(missing)} of {len(found) + len(missing)}"
         command = (
-            f"{of} attacks are missing: vibx attack experiment={name} attack/scale={scale}"
+            f"{of} attacks are missing: vibx attack experiment={name} scale={scale}"
             if name in ATTACKS
             else f"{of} runs are missing: vibx train experiment={name} scale={scale}"
         )

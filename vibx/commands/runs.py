@@ -4,14 +4,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vibx import runs
+from vibx import store
 from vibx.display import RESULTS, run_table
 
 
 def main(cfg: DictConfig) -> None:
     """Print a table of the store's runs."""
     root = Path(cfg.root)
-    records = runs.matching(runs.read_records(root), cfg.runs)
-    unfinished = {} if cfg.runs else runs.unfinished(root)
+    records = store.matching(store.read_records(root), cfg.runs)
+    unfinished = {} if cfg.runs else store.unfinished(root)
     RESULTS.print(run_table(records, unfinished))
     RESULTS.print(f"{len(records)} finished, {len(unfinished)} unfinished in {root}")

@@ -6,8 +6,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from vibx import config
 from vibx.display import RESULTS, run_summary
-from vibx.launchers import launch
-from vibx.runs import LockedError
+from vibx.store import LockedError
+from vibx.training.launch import launch
 
 
 def run_id(*, _root_: DictConfig) -> str:

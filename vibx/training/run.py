@@ -16,14 +16,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vibx import config, runs
+from vibx import config, store
 from vibx.config import Config
 from vibx.data import Dataset, Images, load, scale
 from vibx.encodings import DiagonalGaussian, FullCovarianceGaussian, Point
 from vibx.errors import FailedRunError, Interrupted, UserError
 from vibx.evaluation import Predictions, predict_all, summarise
 from vibx.information import bits
-from vibx.streams import Stream, stream
 from vibx.training.checkpoint import Checkpoints
 from vibx.training.loop import Epoch, train
 from vibx.training.state import (
@@ -33,13 +32,14 @@ from vibx.training.state import (
     model_with,
     split,
 )
+from vibx.training.streams import Stream, stream
 
 logger = logging.getLogger(__name__)
 
 EMBEDDED_IMAGES = 1000  # Figure 2
 
 Row = dict[str, Any]
-Outcomes = dict[Config, runs.Record | Exception]
+Outcomes = dict[Config, store.Record | Exception]
 
 
 class DivergedError(FailedRunError):
@@ -53,9 +53,9 @@ class Run:
         self.start = utc_now()
         self.cfg = cfg
         self.directory = directory
-        runs.write_config(directory, cfg.to_dict())
-        self.checkpoints = Checkpoints(directory / runs.CHECKPOINTS)
-        self.history = runs.read_history(directory, until_epoch=self.checkpoints.epoch or 0)
+        store.write_config(directory, cfg.to_dict())
+        self.checkpoints = Checkpoints(directory / store.CHECKPOINTS)
+        self.history = store.read_history(directory, until_epoch=self.checkpoints.epoch or 0)
 
     def take(self, epoch: Epoch, data: Dataset, *, evaluate: bool, save: bool) -> Row:
         """Add an epoch to the history, and a checkpoint to the directory if it is due."""
@@ -68,16 +68,16 @@ class Run:
             row |= held_out_columns(self.cfg, epoch.state, data)
         self.history.append(row)
         if save:
-            runs.write_history(self.directory, self.history)
+            store.write_history(self.directory, self.history)
             self.checkpoints.save(epoch.number, epoch.state)
         return row
 
-    def finish(self, data: Dataset) -> runs.Record:
+    def finish(self, data: Dataset) -> store.Record:
         """Evaluate the last checkpoint and write what the run leaves, metrics.json last."""
         state = self.checkpoints.restore(split(self.cfg)[0])
         sections = results(self.cfg, state, data, self.directory)
         record = make_record(self.cfg, sections, self.history, start=self.start)
-        runs.write_json(self.directory / runs.METRICS, record)
+        store.write_json(self.directory / store.METRICS, record)
         logger.info("finished %s", self.cfg.run_id)
         return record
 
@@ -150,7 +150,7 @@ def evaluate(
     """The record's sections for a finished run, with another number of samples."""
     cfg = dataclasses.replace(config.parse_config(stored_config), mc_samples=mc_samples)
     data = dataset(cfg.data)
-    with Checkpoints(directory / runs.CHECKPOINTS) as checkpoints:
+    with Checkpoints(directory / store.CHECKPOINTS) as checkpoints:
         state = checkpoints.restore(split(cfg)[0])
     return {
         name: measure(cfg, state, images)[1]
@@ -213,15 +213,15 @@ def results(
     sections = {}
     for name, images in (("train", data.train), (data.held_out_name, data.held_out)):
         predictions, sections[name] = measure(cfg, state, images)
-    runs.write_arrays(
-        directory / runs.PREDICTIONS,
+    store.write_arrays(
+        directory / store.PREDICTIONS,
         labels=data.held_out.labels,
         class_1=predictions.class_1,
         class_mc=predictions.class_mc,
         log_probability_mc=predictions.log_probability_mc,
     )
     if cfg.K == 2 and isinstance(cfg.decoder, config.Linear):
-        runs.write_arrays(directory / runs.EMBEDDING, **embedding(cfg, state, data.held_out))
+        store.write_arrays(directory / store.EMBEDDING, **embedding(cfg, state, data.held_out))
     return sections
 
 
@@ -249,13 +249,13 @@ def embedding(cfg: Config, state: TrainState, images: Images) -> dict[str, Any]:
 
 def make_record(
     cfg: Config, sections: dict[str, Any], history: list[Row], *, start: str
-) -> runs.Record:
+) -> store.Record:
     """The content of metrics.json."""
     program, _ = split(cfg)
     seconds = sum(row["seconds"] for row in history)
     steps = cfg.epochs * program.steps_per_epoch
     return {
-        "schema": runs.SCHEMA,
+        "schema": store.SCHEMA,
         "run_id": cfg.run_id,
         "config": cfg.to_dict(),
         **sections,
@@ -263,7 +263,7 @@ def make_record(
         "steps": steps,
         "seconds": seconds,
         "images_per_second": steps * cfg.batch_size / seconds,
-        "provenance": runs.provenance(device=device_name(), start=start, end=utc_now()),
+        "provenance": store.provenance(device=device_name(), start=start, end=utc_now()),
     }
 
 

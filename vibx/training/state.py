@@ -11,10 +11,10 @@ from flax import nnx
 from jaxtyping import Array, Int, Key
 
 from vibx import config
-from vibx.model import VIB
+from vibx.networks import VIB
 from vibx.objectives import Hyperparameters
-from vibx.streams import Stream, stream
-from vibx.training.adam import scale_by_adam
+from vibx.training.optimizer import scale_by_adam
+from vibx.training.streams import Stream, stream
 
 Parameters = dict[str, Any]
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vibx.data import Images, epoch_order, scale
-from vibx.model import PIXELS
+from vibx.networks import PIXELS
 from vibx.objectives import OBJECTIVES, Hyperparameters, Terms
-from vibx.streams import Stream, stream
-from vibx.training.adam import averaged, averaging_span, scale_by_adam
 from vibx.training.group import ALL_RUNS, EACH_RUN, run_mesh, stacked_shape
+from vibx.training.optimizer import averaged, averaging_span, scale_by_adam
 from vibx.training.state import Program, TrainState, initial_state, model_with
+from vibx.training.streams import Stream, stream
 
 MEMORY_SHARE = 0.8  # of what is free on a device, for the runs trained at once
 

@@ -17,10 +17,11 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from vibx import figures, runs
-from vibx.attack_config import MODES
-from vibx.figures import HOLLOW, SMALL, WIDTH, different_keys, in_style
-from vibx.runs import RunError, StoredAttack
+from vibx import store
+from vibx.report import figures
+from vibx.report.figures import HOLLOW, SMALL, WIDTH, different_keys, in_style
+from vibx.robustness.config import MODES
+from vibx.store import RunError, StoredAttack
 
 Arrays = dict[str, npt.NDArray[Any]]
 Look = dict[str, Any]
@@ -173,7 +174,7 @@ def figure4(zeros: list[StoredAttack], accuracy: list[StoredAttack]) -> tuple[Fi
 
 def read(attack: StoredAttack) -> Arrays:
     """What the attack found, image by image."""
-    return runs.read_arrays(attack.directory / runs.ADVERSARIAL)
+    return store.read_arrays(attack.directory / store.ADVERSARIAL)
 
 
 # Which attacks belong together
@@ -235,7 +236,7 @@ def check(attacks: list[StoredAttack], *, vary: set[str]) -> pd.DataFrame:
 def check_alike(attacks: list[StoredAttack], *, vary: set[str]) -> None:
     """Refuse attacks whose settings, or whose models' configurations, differ in other keys."""
     first = attacks[0]
-    of_objective: dict[str, runs.Record] = {}
+    of_objective: dict[str, store.Record] = {}
     for attack in attacks:
         config = attack.run.record["config"]
         alike = of_objective.setdefault(config["objective"]["name"], config)

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from vibx.encodings import DiagonalGaussian, FullCovarianceGaussian, Gaussian, Point
-from vibx.model import CLASSES, VIB
+from vibx.networks import CLASSES, VIB
 
 JITTER = 1e-6  # of the total variance of the logits: above float32's rounding of a product
 TINY = 1e-30

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from vibx.data import Images, scale
 from vibx.encodings import Point
 from vibx.information import bits, izx_upper, izy_lower
-from vibx.model import VIB
+from vibx.networks import VIB
 from vibx.objectives import cross_entropy
 
 BATCH = 1000  # images evaluated at once; bounds memory

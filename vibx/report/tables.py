@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from vibx import config, paper, runs, statistics
-from vibx.runs import RunError, StoredAttack, StoredRun
-from vibx.statistics import Interval
+from vibx import config, store
+from vibx.report import published as paper
+from vibx.report import statistics
+from vibx.report.statistics import Interval
+from vibx.store import RunError, StoredAttack, StoredRun
 
 Models = dict[str, dict[int, StoredRun]]  # runs by model and seed
 Wrong = npt.NDArray[np.bool_]  # whether an answer is wrong, [seeds, images]
@@ -226,7 +228,9 @@ def value_columns(seeds: dict[int, StoredRun]) -> dict[str, Any]:
     cfg = next(iter(seeds.values())).record["config"]
     objective = cfg["objective"]["name"]
     ((parameter, value),) = ((k, v) for k, v in cfg["objective"].items() if k != "name")
-    in_use = yaml.safe_load((config.directory() / "objective" / f"{objective}.yaml").read_text())
+    in_use = yaml.safe_load(
+        (config.directory("train") / "objective" / f"{objective}.yaml").read_text()
+    )
     error = statistics.over_seeds([error_of(run, "validation") for run in seeds.values()])
     return {
         "model": model_name(cfg),
@@ -449,7 +453,7 @@ def wrong_answers(models: Models) -> dict[str, Wrong]:
 
 def predictions(run: StoredRun) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
     """The labels of a run's test images, and the classes that it predicts."""
-    arrays = runs.read_arrays(run.directory / runs.PREDICTIONS)
+    arrays = store.read_arrays(run.directory / store.PREDICTIONS)
     return arrays["labels"], arrays["class_mc"]
 
 
@@ -594,5 +598,5 @@ def escape(text: str) -> str:
 def write(path: Path, content: str) -> Path:
     """Write a file, whole, into a directory that may not be there yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_whole(path, content.encode())
+    store.write_whole(path, content.encode())
     return path

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vibx import runs
+from vibx import store
 from vibx.config import Config, Execution
 from vibx.display import RESULTS, TrainingDisplay, run_table, show_warnings
 from vibx.errors import Interrupted, Stop, UserError
@@ -18,7 +18,7 @@ from vibx.errors import Interrupted, Stop, UserError
 logger = logging.getLogger("vibx")
 
 Job = tuple[Config, Execution]
-Outcomes = dict[str, runs.Record | Exception]
+Outcomes = dict[str, store.Record | Exception]
 
 
 def sweep(jobs: Sequence[Job], *, runs_at_once: int | None) -> None:
@@ -33,7 +33,7 @@ def sweep(jobs: Sequence[Job], *, runs_at_once: int | None) -> None:
     said = {name: str(error).removeprefix(f"{name}: ") for name, error in problems.items()}
     RESULTS.print(run_table(records, said))
     for error in problems.values():
-        if not isinstance(error, runs.LockedError):
+        if not isinstance(error, store.LockedError):
             raise Stop from error
 
 
@@ -54,8 +54,8 @@ def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
     outcomes: Outcomes = {}
     for cfg, execution in jobs:
         directory = directory_of(cfg, execution)
-        if runs.is_finished(directory) and not execution.force:
-            outcomes[cfg.run_id] = runs.read_record(directory)
+        if store.is_finished(directory) and not execution.force:
+            outcomes[cfg.run_id] = store.read_record(directory)
     if len(outcomes) == 1 == len(jobs):
         RESULTS.print(f"{jobs[0][0].run_id} is finished; force=true trains it again")
     elif outcomes:
@@ -108,13 +108,13 @@ def train_group(
             directory = directory_of(cfg, execution)
             try:
                 locks.enter_context(working_on(directory))
-            except (runs.LockedError, OSError) as error:
+            except (store.LockedError, OSError) as error:
                 outcomes[cfg.run_id] = error
                 continue
             if execution.force:
-                runs.clear(directory)
-            if runs.is_finished(directory):  # by a process that held the lock until now
-                outcomes[cfg.run_id] = runs.read_record(directory)
+                store.clear(directory)
+            if store.is_finished(directory):  # by a process that held the lock until now
+                outcomes[cfg.run_id] = store.read_record(directory)
             else:
                 directories[cfg] = directory
         if directories:
@@ -152,8 +152,8 @@ def train_locked(
 @contextlib.contextmanager
 def working_on(directory: Path) -> Iterator[None]:
     """Hold a run's directory and log to its train.log; remove it if the run never got started."""
-    with runs.lock(directory):
-        handler = logging.FileHandler(directory / runs.LOG, delay=True)
+    with store.lock(directory):
+        handler = logging.FileHandler(directory / store.LOG, delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         try:
@@ -161,5 +161,5 @@ def working_on(directory: Path) -> Iterator[None]:
         finally:
             logger.removeHandler(handler)
             handler.close()
-            if not (directory / runs.CONFIG).exists():
+            if not (directory / store.CONFIG).exists():
                 shutil.rmtree(directory)

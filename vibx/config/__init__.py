@@ -314,11 +314,11 @@ class Config(Scalars):
         return f"{self.objective.name}-K{self.K}{number}-seed{self.seed}-{digest(self.to_dict())}"
 
 
-def directory() -> Path:
-    """`conf/`: that of an installed package, else the checkout's."""
-    package = Path(__file__).parent
+def directory(command: str) -> Path:
+    """The configuration of a command: in an installed package's `conf/`, else the checkout's."""
+    package = Path(__file__).parents[1]
     inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+    return (inside if inside.is_dir() else package.parent / "conf") / command
 
 
 def parse(cfg: DictConfig) -> tuple[Config, Execution]:

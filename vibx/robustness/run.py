@@ -15,22 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from vibx import config, runs
-from vibx.attack_config import AttackConfig
-from vibx.attacks.audit import AuditSettings, NothingToAttackError, audit
+from vibx import config, store
 from vibx.attacks.black_box import noise, spsa
 from vibx.attacks.carlini_wagner import CarliniWagnerSettings, carlini_wagner_l2, part_of
 from vibx.attacks.gradient import fgsm, pgd
 from vibx.attacks.per_image import Classify, image_keys
 from vibx.attacks.scoring import Norms, norms, recheck, share_of, to_8_bits
-from vibx.classifiers import classifier
 from vibx.config import CLASSES, TEST_IMAGES
 from vibx.data import load
 from vibx.evaluation import mean
-from vibx.streams import Stream, stream
+from vibx.robustness.audit import AuditSettings, NothingToAttackError, audit
+from vibx.robustness.classifier import classifier
+from vibx.robustness.config import AttackConfig
 from vibx.training.checkpoint import Checkpoints
 from vibx.training.run import device_name, utc_now
 from vibx.training.state import evaluated_parameters, model_definition, split
+from vibx.training.streams import Stream, stream
 
 PARTS = "parts"
 PART = 250  # images whose result is kept as soon as it is there
@@ -42,7 +42,7 @@ Arrays = dict[str, Array]
 Progress = Callable[[float], None]
 
 
-def attack_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress) -> runs.Record:
+def attack_run(run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress) -> store.Record:
     """Attack a finished run and write what comes of it in its directory, metrics.json last.
 
     Results are kept in parts of `PART` images, so that an interrupted attack loses one at most.
@@ -56,7 +56,7 @@ def attack_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress)
     images, labels = test_images(run, cfg)
     targets = targets_of(labels, cfg)
     n = len(labels)
-    directory = runs.attack_directory(run, cfg.name)
+    directory = store.attack_directory(run, cfg.name)
     parts = directory / PARTS
     parts.mkdir(parents=True, exist_ok=True)
     found: list[Arrays] = []
@@ -73,16 +73,16 @@ def attack_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress)
                 cfg.indices[rows],
                 on_progress=part_of(on_progress, start / n, len(labels[rows]) / n),
             )
-            runs.write_arrays(path, **part)
-        found.append(runs.read_arrays(path))
+            store.write_arrays(path, **part)
+        found.append(store.read_arrays(path))
     arrays = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    runs.write_arrays(directory / runs.ADVERSARIAL, **arrays)
+    store.write_arrays(directory / store.ADVERSARIAL, **arrays)
     result = written(run, cfg, summary(arrays), start=begin)
     shutil.rmtree(parts)
     return result
 
 
-def audit_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress) -> runs.Record:
+def audit_run(run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress) -> store.Record:
     """Audit a finished run and write metrics.json with its checks.
 
     Raises:
@@ -95,7 +95,7 @@ def audit_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress) 
     numbers.pop("name")
     source = numbers.pop("transfer_from")
     if source is not None:
-        sources = runs.select(run.directory.parent, source, key="attack.transfer_from")
+        sources = store.select(run.directory.parent, source, key="attack.transfer_from")
         source = classifier_of(sources[0], None)
     images, labels = test_images(run, cfg)
     try:
@@ -111,22 +111,22 @@ def audit_run(run: runs.StoredRun, cfg: AttackConfig, *, on_progress: Progress) 
             on_progress=on_progress,
         )
     except NothingToAttackError as error:
-        raise runs.RunError(f"{run.directory}: {error}") from error
+        raise store.RunError(f"{run.directory}: {error}") from error
     return written(run, cfg, {"checks": [check._asdict() for check in checks]}, start=begin)
 
 
 def written(
-    run: runs.StoredRun, cfg: AttackConfig, found: dict[str, Any], *, start: str
-) -> runs.Record:
+    run: store.StoredRun, cfg: AttackConfig, found: dict[str, Any], *, start: str
+) -> store.Record:
     """The record of what an attack found, in its file."""
     record = {
-        "schema": runs.SCHEMA,
+        "schema": store.SCHEMA,
         "run_id": run.record["run_id"],
         "attack": cfg.to_dict(),
         **found,
-        "provenance": runs.provenance(device=device_name(), start=start, end=utc_now()),
+        "provenance": store.provenance(device=device_name(), start=start, end=utc_now()),
     }
-    runs.write_json(runs.attack_directory(run, cfg.name) / runs.METRICS, record)
+    store.write_json(store.attack_directory(run, cfg.name) / store.METRICS, record)
     return record
 
 
@@ -183,15 +183,15 @@ def attack_images(
     }
 
 
-def classifier_of(run: runs.StoredRun, samples: int | None) -> Classify:
+def classifier_of(run: store.StoredRun, samples: int | None) -> Classify:
     """The finished run's model as an attack sees it, see `classifier`.
 
     Raises:
       RunError: its weights are not there.
     """
-    directory = run.directory / runs.CHECKPOINTS
+    directory = run.directory / store.CHECKPOINTS
     if not directory.is_dir():
-        raise runs.RunError(
+        raise store.RunError(
             f"{run.directory} has no checkpoints: train that run again with force=true"
         )
     program, _ = split(config.parse_config(run.record["config"]))
@@ -200,7 +200,7 @@ def classifier_of(run: runs.StoredRun, samples: int | None) -> Classify:
     return classifier(model_definition(program), parameters, samples=samples)
 
 
-def test_images(run: runs.StoredRun, cfg: AttackConfig) -> tuple[jax.Array, jax.Array]:
+def test_images(run: store.StoredRun, cfg: AttackConfig) -> tuple[jax.Array, jax.Array]:
     """The attacked images of the run's data set in [0, 1], float32[n, 784], and their labels."""
     images = load(run.record["config"]["data"]["name"]).held_out
     rows = np.asarray(cfg.indices)

@@ -24,9 +24,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.scale import FuncScale
 
-from vibx import paper, runs
+from vibx import store
 from vibx.config import CLASSES
-from vibx.runs import Record, RunError, StoredRun
+from vibx.report import published as paper
+from vibx.store import Record, RunError, StoredRun
 
 Array = npt.NDArray[np.float64]
 
@@ -141,7 +142,7 @@ def figure2(stored: list[StoredRun]) -> tuple[Figure, pd.DataFrame]:
     """
     check(stored, K2)
     chosen = [first_seed(stored, beta) for beta in paper.FIGURE_2]
-    embeddings = [runs.read_arrays(run.directory / runs.EMBEDDING) for run in chosen]
+    embeddings = [store.read_arrays(run.directory / store.EMBEDDING) for run in chosen]
     figure = Figure(figsize=(WIDTH, 2.5))
     panels = figure.subplots(1, len(chosen))
     for letter, axes, run, embedding in zip("abc", panels, chosen, embeddings, strict=True):
@@ -191,7 +192,7 @@ def save(figure: Figure, numbers: pd.DataFrame, output: Path, name: str) -> list
     written = []
     for suffix, content in contents.items():
         written.append(output / f"{name}.{suffix}")
-        runs.write_whole(written[-1], content)
+        store.write_whole(written[-1], content)
     return written
 
 
@@ -206,7 +207,7 @@ def check(stored: list[StoredRun], conditions: str) -> None:
     """Refuse runs that would make a panel other than it looks.
 
     Raises:
-      RunError: no runs, a run that fails the `conditions` (as `runs.matching` reads them), runs
+      RunError: no runs, a run that fails the `conditions` (as `store.matching` reads them), runs
         that differ in more than beta and seed, or a beta that lacks a seed of the others.
     """
     if not stored:
@@ -214,7 +215,7 @@ def check(stored: list[StoredRun], conditions: str) -> None:
     records = [run.record for run in stored]
     first = records[0]
     for record in records:
-        if not runs.matching([record], conditions):
+        if not store.matching([record], conditions):
             raise RunError(f"{record['run_id']}: not a run with {conditions}")
         if keys := different_keys(record["config"], first["config"]) - {"beta", "seed"}:
             raise RunError(

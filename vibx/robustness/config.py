@@ -113,7 +113,7 @@ class SPSA(Noise):
 
 @dataclass(frozen=True)
 class Audit:
-    """The checks of `vibx.attacks.audit` instead of one attack."""
+    """The checks of `vibx.robustness.audit` instead of one attack."""
 
     name: str
     iterations: int

@@ -1,0 +1,105 @@
+"""What a choice of the configuration is: a frozen dataclass, registered for a group and names.
+
+A field says once what becomes of it, and nothing else lists it:
+
+- `traced`: a number that a compiled program takes as an argument, so that a change of it compiles
+  nothing.
+- no mark: compiled in; runs that differ in it are different programs.
+- `apart`: of no concern to a compiled program (a name, a seed).
+
+`later=True` marks a key that came when records without it already existed. At its default it
+means what those did, and is left out of a run's identity. A field with `compare=False` is never
+part of it.
+
+Imports no jax.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+from vibx.errors import ConfigError
+
+Schema = TypeVar("Schema", bound=type)
+
+ANY_NAME = ""  # a schema for every name that has none of its own
+GROUPS: dict[str, dict[str, type]] = {}
+
+
+def choice(group: str, *names: str) -> Callable[[Schema], Schema]:
+    """Register a schema for names in a group, or for all names that have none of their own."""
+
+    def register(schema: Schema) -> Schema:
+        GROUPS.setdefault(group, {}).update(dict.fromkeys(names or (ANY_NAME,), schema))
+        return schema
+
+    return register
+
+
+def schema_of(group: str, name: str) -> type:
+    """The schema of a choice.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    schemas = GROUPS[group]
+    require(name in schemas or ANY_NAME in schemas, group, name, one_of(schemas))
+    return schemas.get(name) or schemas[ANY_NAME]
+
+
+def traced(*, later: bool = False, **options: Any) -> Any:
+    """A field whose number, or whose own traced fields, a compiled program takes as arguments."""
+    return dataclasses.field(**options, metadata={"role": "traced", "later": later})
+
+
+def apart(*, later: bool = False, **options: Any) -> Any:
+    """A field that no compiled program sees."""
+    return dataclasses.field(**options, metadata={"role": "apart", "later": later})
+
+
+def compiled(*, later: bool = False, **options: Any) -> Any:
+    """A field whose value is compiled in, as without any mark."""
+    return dataclasses.field(**options, metadata={"later": later})
+
+
+def names_of(schema: type, *, role: str | None) -> list[str]:
+    """Names of a schema's fields of one role; None: the compiled ones."""
+    return [f.name for f in dataclasses.fields(schema) if f.metadata.get("role") == role]
+
+
+def identity(configuration: Any) -> dict[str, Any]:
+    """What decides a result, as nested values: without later keys at their defaults."""
+    content = {}
+    for field in dataclasses.fields(configuration):
+        value = getattr(configuration, field.name)
+        if not field.compare or (field.metadata.get("later") and value == default_of(field)):
+            continue
+        content[field.name] = identity(value) if dataclasses.is_dataclass(value) else value
+    return content
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """A field's default."""
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
+def require(condition: bool, key: str, value: object, allowed: str) -> None:
+    """Raise `ConfigError` unless the value of `key` satisfies `condition`."""
+    if not condition:
+        raise ConfigError(f"{key}={value}: must be {allowed}")
+
+
+def refuse_unknown(given: Collection[Any], known: Collection[str], *, prefix: str = "") -> None:
+    """Raise `ConfigError` for a key that is not known, with the one that was probably meant."""
+    for key in map(str, given):
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ConfigError(f"no such key: {prefix}{key}{hint}")
+
+
+def one_of(names: Collection[str]) -> str:
+    """Spell out the allowed values of a key."""
+    return "one of " + ", ".join(names)
