@@ -85,6 +85,14 @@ def default_of(field: dataclasses.Field) -> Any:
     return field.default if factory is dataclasses.MISSING else factory()
 
 
+def no_implementation(group: str, choice: Any) -> ConfigError:
+    """What a schema is met with where nothing is registered for it."""
+    return ConfigError(
+        f"{group}={getattr(choice, 'name', choice)}: {type(choice).__name__} has a schema, but "
+        "nothing that carries it out is registered for it"
+    )
+
+
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
     """Raise `ConfigError` unless the value of `key` satisfies `condition`."""
     if not condition:

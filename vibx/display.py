@@ -19,7 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from vibx.report import published as paper
+from vibx.evaluation.measure import measures
+from vibx.report.published import published_error
 from vibx.store import Record, held_out_name
 
 PIPE_WIDTH = 160  # columns where there is no terminal to ask
@@ -132,51 +133,36 @@ def four_digits(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-QUANTITIES = (
-    ("error_mc", "error, average of {mc_samples} samples", percent),
-    ("error_1", "error, 1 sample", percent),
-    ("error_mean", "error, mean of z", percent),
-    ("distortion_bits", "distortion, bits", four_digits),
-    ("rate_bits", "rate, bits", four_digits),
-    ("izy_lower_bits", "I(Z,Y) at least, bits", four_digits),
-    ("izx_upper_bits", "I(Z,X) at most, bits", four_digits),
-    ("nll_mc_bits", "-log2 of the average q(y|z), bits", four_digits),
-)
-
-
 def run_summary(record: Record) -> Table:
-    """A finished run's quantities on its two sets of images, with the paper's error."""
+    """A finished run's measures on its two sets of images, with the paper's error."""
     name = held_out_name(record)
-    published = paper.published_error(record["config"]) if name == "test" else None
+    published = published_error(record["config"]) if name == "test" else None
     table = Table(title=record["run_id"], title_justify="left")
     headers = ["train", name, *([f"paper, {published[1]}"] if published else [])]
     table.add_column("")
     for header in headers:
         table.add_column(header, justify="right")
-    for key, label, shown in QUANTITIES:
-        row = [label.format(**record[name]), shown(record["train"][key]), shown(record[name][key])]
-        if published and key == "error_mc":
-            row.append(percent(published[0]))
+    for measure in measures():
+        values = [measure.shown(record[images].get(measure.name)) for images in ("train", name)]
+        row = [measure.label.format(**record[name]), *values]
+        if published and measure.name == "error_mc":
+            row.append(measure.shown(published[0]))
         table.add_row(*row)
     return table
 
 
 def run_table(records: list[Record], problems: dict[str, str] | None = None) -> Table:
     """A row per finished run; runs with a problem follow, with what it was."""
+    shown = [measure for measure in measures() if measure.column]
     table = Table()
-    for header in ("run", "images", "error_mc", "error_1", "rate, bits", "I(Z,Y), bits"):
-        table.add_column(header, justify="left" if header in ("run", "images") else "right")
+    for header in ("run", "images"):
+        table.add_column(header)
+    for measure in shown:
+        table.add_column(measure.column, justify="right")
     for record in records:
         name = held_out_name(record)
-        measured = record[name]
-        table.add_row(
-            record["run_id"],
-            name,
-            percent(measured["error_mc"]),
-            percent(measured["error_1"]),
-            four_digits(measured["rate_bits"]),
-            four_digits(measured["izy_lower_bits"]),
-        )
+        values = [measure.shown(record[name].get(measure.name)) for measure in shown]
+        table.add_row(record["run_id"], name, *values)
     for run_id, problem in (problems or {}).items():
         table.add_row(run_id, problem)
     return table

@@ -5,6 +5,7 @@ A jitted function takes the configuration itself. Two configurations of equal st
 """
 
 import functools
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from vibx.choices import names_of
 
 Configuration = TypeVar("Configuration")
+Result = TypeVar("Result")
 
 
 def traceable(configuration: Configuration) -> Configuration:
@@ -28,6 +30,20 @@ def program(configuration: Any) -> jax.tree_util.PyTreeDef:
     """What is compiled in: the configuration without its traced numbers. Hashable."""
     register_all(configuration)
     return jax.tree.structure(configuration)
+
+
+def once_per_program(function: Callable[..., Result]) -> Callable[..., Result]:
+    """A function of a configuration, called once for all configurations of a program."""
+    results: dict[tuple, Result] = {}
+
+    @functools.wraps(function)
+    def cached(configuration: Any, **options: Hashable) -> Result:
+        which = (program(configuration), *options.items())
+        if which not in results:
+            results[which] = function(configuration, **options)
+        return results[which]
+
+    return cached
 
 
 def register_all(configuration: Any) -> None:
