@@ -1,0 +1,83 @@
+"""Data sets as choices of the configuration. Imports no jax.
+
+No compiled program sees these fields: what it needs is in `info`, and the images are arguments.
+"""
+
+import abc
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vibx.choices import apart, choice, require
+from vibx.data import idx
+from vibx.data.images import DataInfo
+
+
+@dataclass(frozen=True)
+class Data(abc.ABC):
+    """A data set and the part of it that is used.
+
+    `validation` holds out the last so many training images in place of the test set;
+    `train_images` and `held_out_images` keep the first so many of what is then there, None all.
+    """
+
+    COMPILED: ClassVar = ("info",)
+
+    name: str = apart()
+    validation: int = apart(default=0)
+    train_images: int | None = apart(default=None)
+    held_out_images: int | None = apart(default=None)
+
+    def __post_init__(self) -> None:
+        require(self.validation >= 0, "validation", self.validation, "at least 0")
+        for key in ("train_images", "held_out_images"):
+            value = getattr(self, key)
+            require(value is None or value >= 1, key, value, "at least 1, or null for all")
+
+    @functools.cached_property
+    @abc.abstractmethod
+    def info(self) -> DataInfo:
+        """The whole data set."""
+
+    @property
+    def train_size(self) -> int:
+        """Number of images that are trained on."""
+        return self.train_images or self.info.train_images - self.validation
+
+    @property
+    def held_out_size(self) -> int:
+        """Number of images that are evaluated on."""
+        return self.held_out_images or self.validation or self.info.test_images
+
+    def check_sizes(self) -> None:
+        """Raise `ConfigError` where more is asked for than the data set has."""
+        last = self.info.train_images - 1
+        require(
+            self.validation <= last,
+            "data.validation",
+            self.validation,
+            f"between 0 and {last}",
+        )
+        available = {
+            "train_images": self.info.train_images - self.validation,
+            "held_out_images": self.validation or self.info.test_images,
+        }
+        for key, most in available.items():
+            value = getattr(self, key)
+            require(
+                value is None or value <= most,
+                f"data.{key}",
+                value,
+                f"between 1 and {most}, or null for all",
+            )
+
+
+@choice("data", *idx.SETS)
+@dataclass(frozen=True)
+class IDX(Data):
+    """MNIST and the sets in its format."""
+
+    @functools.cached_property
+    def info(self) -> DataInfo:
+        """The whole data set."""
+        return idx.SETS[self.name]
