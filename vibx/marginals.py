@@ -14,7 +14,13 @@ from jaxtyping import Array, Float
 
 from vibx.choices import no_implementation
 from vibx.config import schemas
-from vibx.encodings import LOG_2PI, DiagonalGaussian, Encoding, FullCovarianceGaussian, Gaussian
+from vibx.encodings import (
+    LOG_2PI,
+    Deterministic,
+    DiagonalGaussian,
+    Encoding,
+    FullCovarianceGaussian,
+)
 
 Divergence = Callable[[Any, Any], Float[Array, "*batch"]]
 
@@ -28,7 +34,7 @@ class Marginal(nnx.Module):
         """Log r(z) in nats."""
         raise NotImplementedError
 
-    def rate(self, encoding: Gaussian, z: Float[Array, "n *batch K"]) -> Float[Array, "*batch"]:
+    def rate(self, encoding: Encoding, z: Float[Array, "n *batch K"]) -> Float[Array, "*batch"]:
         """KL[p(z|x), r(z)] in nats: the second term of equation 17.
 
         In closed form for a pair that has one, else the mean of log p(z|x) - log r(z) over the
@@ -37,6 +43,7 @@ class Marginal(nnx.Module):
         closed_form = CLOSED_FORMS.get((type(encoding), type(self)))
         if closed_form:
             return closed_form(encoding, self)
+        assert not isinstance(encoding, Deterministic)  # it has no density, and no rate
         return jnp.mean(encoding.log_prob(z) - self.log_prob(z), axis=0)
 
 

@@ -7,7 +7,7 @@ it here, and its yaml.
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ def dropout(
 class HiddenLayers(nnx.Module):
     """Layers in sequence, each with the activation behind it; `outputs` is the last one's width."""
 
-    def __init__(self, layers: list[nnx.Module], schema: schemas.Layers, *, outputs: int):
+    def __init__(self, layers: Sequence[nnx.Module], schema: schemas.Layers, *, outputs: int):
         self.layers = nnx.List(layers)
         self.activation = ACTIVATIONS[schema.activation]
         self.outputs = outputs
@@ -66,9 +66,7 @@ class HiddenLayers(nnx.Module):
 
 
 @functools.singledispatch
-def layers(
-    schema: object, shape: tuple[int, ...], *, rngs: nnx.Rngs
-) -> Callable[..., Float[Array, "*batch outputs"]] | None:
+def layers(schema: object, shape: tuple[int, ...], *, rngs: nnx.Rngs) -> HiddenLayers | None:
     """The hidden layers that a schema stands for; None where it has none.
 
     Their input is flat, and was of the given shape.
@@ -121,7 +119,9 @@ class Encoder(nnx.Module):
     """p(z|x): hidden layers, then one linear layer with the encoding's parameters."""
 
     def __init__(self, cfg: Config, *, rngs: nnx.Rngs):
-        self.hidden = layers(cfg.encoder, cfg.data.info.shape, rngs=rngs)
+        hidden = layers(cfg.encoder, cfg.data.info.shape, rngs=rngs)
+        assert hidden is not None  # no encoder's schema is without layers
+        self.hidden = hidden
         self.bottleneck, self.K = cfg.bottleneck, cfg.K
         outputs = parameterisation(cfg.bottleneck, cfg.K).size
         self.head = linear(self.hidden.outputs, outputs, rngs)

@@ -63,6 +63,7 @@ def vib(
     The expectation is a mean over `train_samples` reparameterised samples.
     """
     encoding = model.encoder(x)
+    assert model.marginal is not None  # Config refuses it
     z = encoding.sample(key, schema.train_samples)
     distortion = cross_entropy(model.decoder(z), y).mean(axis=0)
     rate = model.marginal.rate(encoding, z)

@@ -4,6 +4,7 @@ A jitted function takes the configuration itself. Two configurations of equal st
 `program`, share its compilation.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -48,8 +49,8 @@ def once_per_program(function: Callable[..., Result]) -> Callable[..., Result]:
 
 def register_all(configuration: Any) -> None:
     """Make pytrees of a configuration's schema and of those in its traced fields."""
-    schema = type(configuration)
-    if hasattr(schema, "__dataclass_fields__"):
+    schema: Any = type(configuration)
+    if dataclasses.is_dataclass(schema):
         register(schema)
         for name in names_of(schema, role="traced"):
             register_all(getattr(configuration, name))
@@ -72,7 +73,7 @@ def register(schema: type) -> None:
 
     def unflatten(values: tuple, leaves: tuple) -> Any:
         # Not by __init__: it validates, and leaves may be tracers.
-        configuration = object.__new__(schema)
+        configuration: Any = object.__new__(schema)
         vars(configuration).update(zip(children, leaves, strict=True))
         vars(configuration).update(zip(static, values, strict=True))
         return configuration

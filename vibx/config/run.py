@@ -14,7 +14,7 @@ from vibx.data.schemas import Data
 from vibx.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Execution:
     """How a run is carried out; does not change its result."""
 
@@ -28,7 +28,7 @@ class Execution:
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scalars:
     """The keys outside the groups that decide a run's result."""
 
@@ -47,7 +47,7 @@ class Scalars:
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(Scalars):
     """Everything that decides a run's result. beta and marginal are null where there is no rate."""
 
@@ -130,7 +130,7 @@ def parse_config(cfg: DictConfig | dict[str, Any]) -> Config:
     scalars = dataclasses.asdict(typed(Scalars, cfg))
     nodes = {name: cfg[name] for name in field_names(Config) if name in GROUPS and name in cfg}
     without_rate = nodes["marginal"] is None
-    groups = {
+    groups: dict[str, Any] = {
         group: None if group == "marginal" and without_rate else chosen(group, node)
         for group, node in nodes.items()
     }

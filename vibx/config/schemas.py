@@ -1,4 +1,4 @@
-"""The choices of `conf/train/`, apart from the data: what each is called, its keys and their ranges.
+"""The choices of `conf/train/`, apart from the data: their names, their keys and what is allowed.
 
 To add one: its schema here, what it does where its group is read (`vibx.objectives.objective`,
 `vibx.marginals.marginal`, `vibx.networks.layers`, `vibx.encodings.parameterisation`,
@@ -12,7 +12,7 @@ from typing import ClassVar
 from vibx.choices import apart, choice, one_of, require, traced
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Named:
     """What every choice has: the name of its yaml."""
 
@@ -22,7 +22,7 @@ class Named:
 # encoder, decoder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layers(Named):
     """Hidden layers of the encoder or the decoder."""
 
@@ -38,13 +38,13 @@ class Layers(Named):
 
 @choice("encoder", "mlp")
 @choice("decoder", "mlp")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MLP(Layers):
     """A multi-layer perceptron."""
 
 
 @choice("encoder", "cnn")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CNN(Layers):
     """Convolutions of stride 2, one for each of `channels`, then dense layers of `widths`."""
 
@@ -60,7 +60,7 @@ class CNN(Layers):
 
 
 @choice("decoder", "linear")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Linear(Named):
     """A single linear layer: logistic regression on z."""
 
@@ -68,7 +68,7 @@ class Linear(Named):
 # bottleneck
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gaussian(Named):
     """p(z|x) is Gaussian; scales are softplus(rho + scale_shift)."""
 
@@ -80,19 +80,19 @@ class Gaussian(Named):
 
 
 @choice("bottleneck", "diagonal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Diagonal(Gaussian):
     """A diagonal covariance: section 4.1.1."""
 
 
 @choice("bottleneck", "full_covariance")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FullCovariance(Gaussian):
     """A full covariance by its Cholesky factor: section 4.1.2."""
 
 
 @choice("bottleneck", "deterministic")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Deterministic(Named):
     """z is a function of x; there is no rate."""
 
@@ -103,7 +103,7 @@ class Deterministic(Named):
 
 
 @choice("marginal", "standard_normal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StandardNormal(Named):
     """r(z) = N(0, I), fixed."""
 
@@ -111,14 +111,14 @@ class StandardNormal(Named):
 # objective
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StochasticObjective(Named):
     """An objective with a rate, which `beta` weighs, of a model with a Gaussian bottleneck."""
 
     stochastic: ClassVar = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DeterministicObjective(Named):
     """An objective of the deterministic model, without a rate."""
 
@@ -126,7 +126,7 @@ class DeterministicObjective(Named):
 
 
 @choice("objective", "vib")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VIB(StochasticObjective):
     """Equation 17, with `train_samples` samples of z per image and step."""
 
@@ -137,13 +137,13 @@ class VIB(StochasticObjective):
 
 
 @choice("objective", "maximum_likelihood")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaximumLikelihood(DeterministicObjective):
     """Cross entropy of the deterministic model: Table 1's baseline."""
 
 
 @choice("objective", "dropout")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dropout(DeterministicObjective):
     """Cross entropy with dropout on the hidden layers."""
 
@@ -154,7 +154,7 @@ class Dropout(DeterministicObjective):
 
 
 @choice("objective", "confidence_penalty")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConfidencePenalty(DeterministicObjective):
     """Equation 4: cross entropy minus `weight` times the entropy of the prediction."""
 
@@ -165,7 +165,7 @@ class ConfidencePenalty(DeterministicObjective):
 
 
 @choice("objective", "label_smoothing")
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelSmoothing(DeterministicObjective):
     """Zeros of the one-hot labels become `epsilon`, then the labels are renormalised."""
 

@@ -64,7 +64,7 @@ class Measure:
         per_image: From what the model says of one image to its value, in nats or as a class;
             None where the model has none.
         over_images: From the values of all images and their labels to the record's number.
-        column: Its header in tables of runs; None leaves it out of them.
+        column: Its header in tables of runs; "" leaves it out of them.
         history: Whether history.csv has it, of the held-out images.
         stored_as: The name of its values in predictions.npz; None leaves them out.
     """
@@ -76,7 +76,7 @@ class Measure:
     smaller_is_better: bool | None
     per_image: Callable[[PredictiveSamples], Any]
     over_images: Callable[[Any, npt.NDArray[np.int_]], float] = mean
-    column: str | None = None
+    column: str = ""
     history: bool = True
     stored_as: str | None = None
 

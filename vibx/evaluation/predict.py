@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from vibx.data import Images
 from vibx.data.device import scale
-from vibx.encodings import Deterministic
 from vibx.evaluation.measure import PredictiveSamples, measures
 from vibx.networks import VIB
 from vibx.objectives import cross_entropy
@@ -24,12 +23,16 @@ Values = dict[str, Any]  # of each image, by measure
 
 
 def predictive_samples(
-    model: VIB, x: Float[Array, "pixels"], y: Int[Array, ""], key: Key[Array, ""], *, mc_samples: int
+    model: VIB,
+    x: Float[Array, "pixels"],
+    y: Int[Array, ""],
+    key: Key[Array, ""],
+    *,
+    mc_samples: int,
 ) -> PredictiveSamples:
     """What a model says of one image with `mc_samples` samples of z, and at its mean."""
     encoding = model.encoder(x)
-    deterministic = isinstance(encoding, Deterministic)
-    n = 1 if deterministic else mc_samples
+    n = 1 if model.marginal is None else mc_samples
     z = encoding.sample(key, n)
     log_q = jax.nn.log_softmax(model.decoder(z))
     return PredictiveSamples(
@@ -37,7 +40,7 @@ def predictive_samples(
         log_p=jax.nn.logsumexp(log_q, axis=0) - math.log(n),
         logits_at_mean=model.decoder(encoding.mean),
         cross_entropy=cross_entropy(log_q, y),
-        rate=None if deterministic else model.marginal.rate(encoding, z),
+        rate=None if model.marginal is None else model.marginal.rate(encoding, z),
         label=y,
     )
 

@@ -25,9 +25,9 @@ MEMORY_SHARE = 0.8  # of what is free on a device, for the runs trained at once
 class Measurements(NamedTuple):
     """Means over the images of an epoch, in nats, while the weights moved; rate as in `Terms`."""
 
-    objective: Float[Array, ""]
-    distortion: Float[Array, ""]
-    rate: Float[Array, ""] | None
+    objective: Float[Array, ""] | float
+    distortion: Float[Array, ""] | float
+    rate: Float[Array, ""] | float | None
 
 
 def train_step(
@@ -56,9 +56,9 @@ def train_step(
     update, moments = direction(cfg.optimizer).update(gradients, state.moments)
     rate = learning_rate(cfg, state.step)
     parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, update)
-    average = state.average
-    if average is not None:
-        span = averaging_span(cfg.optimizer.average_decay, state.step + 1)
+    average, decay = state.average, cfg.optimizer.average_decay
+    if average is not None and decay is not None:
+        span = averaging_span(decay, state.step + 1)
         average = averaged(average, parameters, span)
     measurements = Measurements(*jax.tree.map(jnp.mean, terms))
     return TrainState(state.step + 1, parameters, moments, average), measurements
