@@ -4,7 +4,6 @@ An encoding is made from the encoder's linear outputs for one image or a batch o
 leading axes are batch axes.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from vibx.choices import no_implementation
+from vibx.choices import found_by_schema
 from vibx.config import schemas
 
 LOG_2PI = math.log(2 * math.pi)
@@ -117,24 +116,24 @@ class Parameterisation(NamedTuple):
     encoding: Callable[[Float[Array, "*batch outputs"]], Encoding]
 
 
-@functools.singledispatch
+@found_by_schema
 def parameterisation(bottleneck: object, K: int) -> Parameterisation:
     """The parameterisation that a bottleneck's schema stands for."""
-    raise no_implementation("bottleneck", bottleneck)
+    raise NotImplementedError
 
 
-@parameterisation.register
+@parameterisation.register(schemas.Diagonal)
 def _(bottleneck: schemas.Diagonal, K: int) -> Parameterisation:
     from_outputs = partial(DiagonalGaussian.from_outputs, scale_shift=bottleneck.scale_shift)
     return Parameterisation(DiagonalGaussian.size(K), from_outputs)
 
 
-@parameterisation.register
+@parameterisation.register(schemas.FullCovariance)
 def _(bottleneck: schemas.FullCovariance, K: int) -> Parameterisation:
     from_outputs = partial(FullCovarianceGaussian.from_outputs, scale_shift=bottleneck.scale_shift)
     return Parameterisation(FullCovarianceGaussian.size(K), from_outputs)
 
 
-@parameterisation.register
+@parameterisation.register(schemas.Deterministic)
 def _(_: schemas.Deterministic, K: int) -> Parameterisation:
     return Parameterisation(Deterministic.size(K), Deterministic)

@@ -4,7 +4,6 @@ To add one: its schema in `vibx/config/schemas.py`, a subclass of `Marginal` reg
 here, and its yaml. Its `nnx.Param` are trained with the model.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vibx.choices import no_implementation
+from vibx.choices import found_by_schema
 from vibx.config import schemas
 from vibx.encodings import (
     LOG_2PI,
@@ -47,13 +46,12 @@ class Marginal(nnx.Module):
         return jnp.mean(encoding.log_prob(z) - self.log_prob(z), axis=0)
 
 
-@functools.singledispatch
+@found_by_schema
 def marginal(schema: object, K: int, *, rngs: nnx.Rngs) -> Marginal | None:
     """The marginal that a schema stands for; None where there is no rate."""
-    raise no_implementation("marginal", schema)
 
 
-@marginal.register
+@marginal.register(type(None))
 def _(_: None, K: int, *, rngs: nnx.Rngs) -> None:
     return None
 

@@ -4,7 +4,6 @@ To add hidden layers of another kind: a schema in `vibx/config/schemas.py`, a mo
 it here, and its yaml.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from vibx.choices import no_implementation
+from vibx.choices import found_by_schema
 from vibx.config import Config, schemas
 from vibx.encodings import Encoding, parameterisation
 from vibx.marginals import marginal
@@ -65,16 +64,15 @@ class HiddenLayers(nnx.Module):
         return x
 
 
-@functools.singledispatch
+@found_by_schema
 def layers(schema: object, shape: tuple[int, ...], *, rngs: nnx.Rngs) -> HiddenLayers | None:
     """The hidden layers that a schema stands for; None where it has none.
 
     Their input is flat, and was of the given shape.
     """
-    raise no_implementation("encoder or decoder", schema)
 
 
-@layers.register
+@layers.register(schemas.Linear)
 def _(_: schemas.Linear, shape: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
     return None
 

@@ -3,14 +3,13 @@
 To add one: its schema in `vibx/config/schemas.py`, a function registered for it here, and its yaml.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vibx.choices import no_implementation
+from vibx.choices import found_by_schema
 from vibx.config import schemas
 from vibx.networks import VIB
 
@@ -31,7 +30,7 @@ def cross_entropy(
     return -jnp.sum(jax.nn.log_softmax(logits) * one_hot, axis=-1)
 
 
-@functools.singledispatch
+@found_by_schema
 def objective(
     schema: object,
     model: VIB,
@@ -51,10 +50,10 @@ def objective(
       key: of the step's noise.
       beta: weight of the rate, in nats per nat; None for a deterministic model.
     """
-    raise no_implementation("objective", schema)
+    raise NotImplementedError
 
 
-@objective.register
+@objective.register(schemas.VIB)
 def vib(
     schema: schemas.VIB, model: VIB, x: Array, y: Array, *, key: Key[Array, ""], beta: Array
 ) -> Terms:
@@ -75,7 +74,7 @@ def deterministic_logits(model: VIB, x: Array, **dropout: object) -> Float[Array
     return model.decoder(model.encoder(x, **dropout).mean)
 
 
-@objective.register
+@objective.register(schemas.MaximumLikelihood)
 def maximum_likelihood(
     schema: schemas.MaximumLikelihood, model: VIB, x: Array, y: Array, **_: object
 ) -> Terms:
@@ -84,7 +83,7 @@ def maximum_likelihood(
     return Terms(distortion, distortion, None)
 
 
-@objective.register
+@objective.register(schemas.Dropout)
 def dropout(
     schema: schemas.Dropout, model: VIB, x: Array, y: Array, *, key: Key[Array, ""], **_: object
 ) -> Terms:
@@ -94,7 +93,7 @@ def dropout(
     return Terms(distortion, distortion, None)
 
 
-@objective.register
+@objective.register(schemas.ConfidencePenalty)
 def confidence_penalty(
     schema: schemas.ConfidencePenalty, model: VIB, x: Array, y: Array, **_: object
 ) -> Terms:
@@ -105,7 +104,7 @@ def confidence_penalty(
     return Terms(distortion - schema.weight * entropy, distortion, None)
 
 
-@objective.register
+@objective.register(schemas.LabelSmoothing)
 def label_smoothing(
     schema: schemas.LabelSmoothing, model: VIB, x: Array, y: Array, **_: object
 ) -> Terms:

@@ -49,8 +49,8 @@ def once_per_program(function: Callable[..., Result]) -> Callable[..., Result]:
 
 def register_all(configuration: Any) -> None:
     """Make pytrees of a configuration's schema and of those in its traced fields."""
-    schema: Any = type(configuration)
-    if dataclasses.is_dataclass(schema):
+    if dataclasses.is_dataclass(configuration):
+        schema: Any = type(configuration)
         register(schema)
         for name in names_of(schema, role="traced"):
             register_all(getattr(configuration, name))

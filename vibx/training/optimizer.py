@@ -4,7 +4,6 @@ To add an optimizer: its schema in `vibx/config/schemas.py`, a subclass of `Opti
 of its own; a function registered for it here as `direction`; and its yaml.
 """
 
-import functools
 import math
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from vibx.choices import no_implementation
+from vibx.choices import found_by_schema
 from vibx.config import Config, schemas
 
 EPSILON = 1e-8
@@ -34,13 +33,12 @@ def averaged(average: optax.Params, value: optax.Params, span: Float[Array, ""])
     return jax.tree.map(lambda a, x: a + (x - a) / span, average, value)
 
 
-@functools.singledispatch
+@found_by_schema
 def direction(optimizer: object) -> optax.GradientTransformation:
     """From gradients to the direction that the learning rate scales, for an optimizer's schema."""
-    raise no_implementation("optimizer", optimizer)
 
 
-@direction.register
+@direction.register(schemas.Adam)
 def adam(optimizer: schemas.Adam) -> optax.GradientTransformation:
     """Adam's direction m / (sqrt(v) + epsilon), as `optax.scale_by_adam`.
 
