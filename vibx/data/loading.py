@@ -3,9 +3,9 @@
 import functools
 from typing import NamedTuple
 
-from vibx.data import idx
+from vibx.data import arrays, idx
 from vibx.data.images import Images, Splits
-from vibx.data.schemas import IDX, Data
+from vibx.data.schemas import IDX, Arrays, Data
 from vibx.errors import ConfigError
 
 
@@ -66,6 +66,11 @@ def read_splits(data: Data) -> Splits:
 @read_splits.register
 def _(data: IDX) -> Splits:
     return idx.read_set(data.name)
+
+
+@read_splits.register
+def _(data: Arrays) -> Splits:
+    return arrays.read(data.path, sha256=str(data.sha256))
 
 
 def slice_of(images: Images, part: slice) -> Images:
