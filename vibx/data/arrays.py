@@ -17,10 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vibx.data import cache
-from vibx.data.images import DataError, DataInfo, Images, Splits
+from vibx.data.images import DataError, DataInfo, Images, Splits, by, require_room
 
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
-MOST_BYTES = 2**30
 
 
 class Header(NamedTuple):
@@ -121,12 +120,7 @@ def info_of_version(path: str, version: tuple[int, int, int]) -> DataInfo:
                 f"train_images are {by(train.shape[1:])} and test_images {by(test.shape[1:])}: "
                 "must be of one size"
             )
-        size = np.prod(train.shape, dtype=object) + np.prod(test.shape, dtype=object)
-        if size > MOST_BYTES:
-            raise DataError(
-                f"{size / 2**30:.1f} GiB of pixels: at most {MOST_BYTES / 2**30:g} GiB, because "
-                "all of them are kept on the device"
-            )
+        require_room(int(np.prod(train.shape, dtype=object) + np.prod(test.shape, dtype=object)))
         classes = count_classes(*(read_labels(archive, name) for name in NAMES[1::2]))
     height, width, channels = (*train.shape[1:], 1)[:3]
     return DataInfo(
@@ -202,8 +196,3 @@ def count_classes(train_labels: np.ndarray, test_labels: np.ndarray) -> int:
                 f"test_labels has {label}, which is not in train_labels: must be 0 to {classes - 1}"
             )
     return classes
-
-
-def by(shape: tuple[int, ...]) -> str:
-    """A shape as it is said: 16 x 16 x 3."""
-    return " x ".join(map(str, shape))

@@ -3,9 +3,9 @@
 import functools
 from typing import NamedTuple
 
-from vibx.data import arrays, idx
+from vibx.data import arrays, idx, tfds
 from vibx.data.images import Images, Splits
-from vibx.data.schemas import IDX, Arrays, Data
+from vibx.data.schemas import IDX, TFDS, Arrays, Data
 from vibx.errors import ConfigError
 
 
@@ -71,6 +71,11 @@ def _(data: IDX) -> Splits:
 @read_splits.register
 def _(data: Arrays) -> Splits:
     return arrays.read(data.path, sha256=str(data.sha256))
+
+
+@read_splits.register
+def _(data: TFDS) -> Splits:
+    return tfds.read(data.dataset, str(data.version))
 
 
 def slice_of(images: Images, part: slice) -> Images:

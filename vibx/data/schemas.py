@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vibx.choices import apart, choice, require
-from vibx.data import arrays, idx
+from vibx.data import arrays, idx, tfds
 from vibx.data.images import DataInfo
 
 
@@ -104,3 +104,25 @@ class Arrays(Data):
     def info(self) -> DataInfo:
         """The whole data set."""
         return arrays.describe(self.path, sha256=str(self.sha256))
+
+
+@choice("data", "tfds")
+@dataclass(frozen=True)
+class TFDS(Data):
+    """A set that TensorFlow Datasets has prepared; without a version, the newest."""
+
+    dataset: str = apart(kw_only=True)
+    version: str | None = apart(kw_only=True, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.dataset), "dataset", "", "a data set of TFDS, as cifar10")
+        if self.version is None:
+            dataset, version = tfds.pinned(self.dataset)
+            object.__setattr__(self, "dataset", dataset)
+            object.__setattr__(self, "version", version)
+
+    @functools.cached_property
+    def info(self) -> DataInfo:
+        """The whole data set."""
+        return tfds.describe(self.dataset, str(self.version))
