@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from vibx.data import cache
-from vibx.data.images import ARRAYS, DataError, DataInfo, Images, Splits, splits_from
+from vibx.data.images import ARRAYS, DataError, DataInfo, Splits, splits_from
+from vibx.data.tfds import decode, quiet_absl
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +65,10 @@ def prepare(name: str, directory: Path) -> cache.Arrays:
     try:
         with quiet_absl(), contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_dir=directory, download_config=config)
-            decoded = [decode(builder.as_data_source(s), SETS[name]) for s in Splits._fields]
+            return decode(builder.info)
     except (NonMatchingChecksumError, tfds.download.DownloadError) as error:
         problem = str(error).splitlines()[0].rstrip(":.")
         raise DataError(f"{name}: {problem}; put unmodified archives in {archives}") from error
-    return dict(zip(ARRAYS, [array for images in decoded for array in images], strict=True))
 
 
 def idx_builder(name: str, directory: Path) -> Any:
@@ -114,30 +114,9 @@ def require_archives(name: str, archives: Path, *, url: str) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def quiet_absl() -> Iterator[None]:
-    """Keep TFDS's own log to its errors."""
-    absl_logger = logging.getLogger("absl")
-    level = absl_logger.level
-    absl_logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        absl_logger.setLevel(level)
-
-
 def read_idx(path: Path) -> np.ndarray:
     """The array in a gzipped IDX file."""
     content = gzip.decompress(path.read_bytes())
     dimensions = content[3]
     shape = np.frombuffer(content, ">i4", dimensions, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-
-
-def decode(examples: Any, info: DataInfo) -> Images:
-    """Images and labels of a TFDS data source, as arrays."""
-    pixels = np.empty((len(examples), info.pixels), np.uint8)
-    labels = np.empty(len(examples), np.int32)
-    for index, example in enumerate(examples):
-        pixels[index], labels[index] = example["image"].ravel(), example["label"]
-    return Images(pixels, labels)

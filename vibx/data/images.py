@@ -1,10 +1,11 @@
 """What a data set is: images with labels, in two splits, and their description. Imports no jax."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from vibx.errors import UserError
 
+MOST_BYTES = 2**30
 ARRAYS = ("train_pixels", "train_labels", "test_pixels", "test_labels")
 
 
@@ -59,3 +60,17 @@ def splits_from(arrays: Mapping[str, Any]) -> Splits:
     """The splits whose arrays have the names in `ARRAYS`."""
     train_pixels, train_labels, test_pixels, test_labels = (arrays[name] for name in ARRAYS)
     return Splits(Images(train_pixels, train_labels), Images(test_pixels, test_labels))
+
+
+def require_room(size: int) -> None:
+    """Refuse more bytes of pixels than are kept on a device."""
+    if size > MOST_BYTES:
+        raise DataError(
+            f"{size / 2**30:.1f} GiB of pixels: at most {MOST_BYTES / 2**30:g} GiB, because all of "
+            "them are kept on the device"
+        )
+
+
+def by(shape: Iterable[int | str]) -> str:
+    """A shape as it is said: 16 x 16 x 3."""
+    return " x ".join(map(str, shape))

@@ -3,9 +3,9 @@
 import functools
 from typing import NamedTuple
 
-from vibx.data import idx
+from vibx.data import arrays, idx, tfds
 from vibx.data.images import Images, Splits
-from vibx.data.schemas import IDX, Data
+from vibx.data.schemas import IDX, TFDS, Arrays, Data
 from vibx.errors import ConfigError
 
 
@@ -66,6 +66,16 @@ def read_splits(data: Data) -> Splits:
 @read_splits.register
 def _(data: IDX) -> Splits:
     return idx.read_set(data.name)
+
+
+@read_splits.register
+def _(data: Arrays) -> Splits:
+    return arrays.read(data.path, sha256=str(data.sha256))
+
+
+@read_splits.register
+def _(data: TFDS) -> Splits:
+    return tfds.read(data.dataset, str(data.version))
 
 
 def slice_of(images: Images, part: slice) -> Images:

@@ -5,11 +5,12 @@ No compiled program sees these fields: `COMPILED` says what it does, and images 
 
 import abc
 import functools
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
 from vibx.choices import apart, choice, require
-from vibx.data import idx
+from vibx.data import arrays, idx, tfds
 from vibx.data.images import DataInfo
 
 
@@ -81,3 +82,47 @@ class IDX(Data):
     def info(self) -> DataInfo:
         """The whole data set."""
         return idx.SETS[self.name]
+
+
+@choice("data", "arrays")
+@dataclass(frozen=True)
+class Arrays(Data):
+    """A researcher's own arrays in an `.npz` file, which is known by its digest, not its path."""
+
+    path: str = apart(kw_only=True, compare=False)
+    sha256: str | None = apart(kw_only=True, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.path), "path", "", "the .npz file with the arrays")
+        # Absolute, so that what is done with the run later finds it from any directory.
+        object.__setattr__(self, "path", os.path.abspath(os.path.expanduser(self.path)))
+        if self.sha256 is None:
+            object.__setattr__(self, "sha256", arrays.sha256(self.path))
+
+    @functools.cached_property
+    def info(self) -> DataInfo:
+        """The whole data set."""
+        return arrays.describe(self.path, sha256=str(self.sha256))
+
+
+@choice("data", "tfds")
+@dataclass(frozen=True)
+class TFDS(Data):
+    """A set that TensorFlow Datasets has prepared; without a version, the newest."""
+
+    dataset: str = apart(kw_only=True)
+    version: str | None = apart(kw_only=True, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.dataset), "dataset", "", "a data set of TFDS, as cifar10")
+        if self.version is None:
+            dataset, version = tfds.pinned(self.dataset)
+            object.__setattr__(self, "dataset", dataset)
+            object.__setattr__(self, "version", version)
+
+    @functools.cached_property
+    def info(self) -> DataInfo:
+        """The whole data set."""
+        return tfds.describe(self.dataset, str(self.version))
