@@ -37,9 +37,8 @@ from rich.table import Table
 from vibx import config
 from vibx.display import console
 from vibx.errors import UserError
-from vibx.networks import CLASSES, PIXELS
+from vibx.tracing import traceable
 from vibx.training.run import dataset
-from vibx.training.state import split
 from vibx.training.step import compiled_epoch, compiled_initial_state, compiler_options
 
 try:
@@ -65,31 +64,29 @@ Epochs = Iterator[Means | None]
 
 def vibx_epochs(cfg: config.Config) -> Epochs:
     """The epochs of `vibx train`."""
-    program, numbers = split(cfg)
     key = jax.random.key(cfg.seed)
     images = dataset(cfg.data).train
-    run_epoch = compiled_epoch(program, len(images.labels))
-    state = compiled_initial_state(program)(key)
+    run_epoch = compiled_epoch(cfg)
+    state, numbers = compiled_initial_state(cfg)(key), traceable(cfg)
     while True:
-        state, measured = jax.block_until_ready(run_epoch(state, images, numbers, key))
+        state, measured = jax.block_until_ready(run_epoch(numbers, state, images, key))
         yield Means(float(measured.distortion), float(measured.rate))
 
 
 def layer_shapes(cfg: config.Config) -> list[tuple[int, int]]:
     """Inputs and outputs of the linear layers: the encoder's, whose outputs are 2K, the decoder."""
-    sizes = (PIXELS, *cfg.encoder.widths, 2 * cfg.K)
-    return [*itertools.pairwise(sizes), (cfg.K, CLASSES)]
+    sizes = (cfg.data.info.pixels, *cfg.encoder.widths, 2 * cfg.K)
+    return [*itertools.pairwise(sizes), (cfg.K, cfg.data.info.classes)]
 
 
 def products_epochs(cfg: config.Config) -> Epochs:
     """The matrix products of an epoch: forward and both gradients of every linear layer."""
-    program, _ = split(cfg)
     x_key, *keys = jax.random.split(jax.random.key(cfg.seed), 1 + len(layer_shapes(cfg)))
-    x = jax.random.normal(x_key, (cfg.batch_size, PIXELS))
+    x = jax.random.normal(x_key, (cfg.batch_size, cfg.data.info.pixels))
     draw = jax.nn.initializers.glorot_uniform()
     weights = [draw(key, shape) for key, shape in zip(keys, layer_shapes(cfg), strict=True)]
     run_epoch = jax.jit(
-        partial(products_epoch, steps=program.steps_per_epoch), compiler_options=compiler_options()
+        partial(products_epoch, steps=cfg.steps_per_epoch), compiler_options=compiler_options()
     )
     while True:
         jax.block_until_ready(run_epoch(x, weights))
@@ -261,7 +258,7 @@ def measure(cfg: config.Config, *, rounds: int, compiled: bool) -> None:
     for name, (distortion, rate) in means.items():
         screen.print(f"{name:<5} warm-up epoch: distortion {distortion:.4f}, rate {rate:.2f} nats")
     times = [take_turns(contestants)[0] for _ in range(rounds)]
-    screen.print(result_table(times, steps=split(cfg)[0].steps_per_epoch))
+    screen.print(result_table(times, steps=cfg.steps_per_epoch))
 
 
 def main() -> None:

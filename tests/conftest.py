@@ -22,7 +22,8 @@ import logging, os, socket, sys
 socket.getaddrinfo = socket.socket.connect = lambda *args, **kwargs: os._exit(97)
 logging.basicConfig(level=logging.INFO)
 from vibx import data
-data.load("mnist")
+from vibx.data.schemas import IDX
+data.load(IDX(name="mnist"))
 assert "tensorflow" not in sys.modules
 """
 

@@ -37,7 +37,7 @@ class DiagonalGaussian(NamedTuple):
         return cls(mean, jax.nn.softplus(rho + scale_shift))
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
-        """Reparameterised samples: z = mean + scale * epsilon, epsilon ~ N(0, I)."""
+        """Reparameterised samples (section 3): z = mean + scale * epsilon, epsilon ~ N(0, I)."""
         epsilon = jax.random.normal(key, (n, *self.mean.shape))
         return self.mean + self.scale * epsilon
 
@@ -72,7 +72,7 @@ class FullCovarianceGaussian(NamedTuple):
         return cls(mean, cholesky.at[..., rows, columns].set(lower))
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
-        """Reparameterised samples: z = mean + L epsilon, epsilon ~ N(0, I)."""
+        """Reparameterised samples (section 3): z = mean + L epsilon, epsilon ~ N(0, I)."""
         epsilon = jax.random.normal(key, (n, *self.mean.shape))
         return self.mean + jnp.einsum("...ij,...j->...i", self.cholesky, epsilon)
 

@@ -20,7 +20,7 @@ def label_entropy(labels: np.ndarray) -> float:
 
 
 def izy_lower(labels: np.ndarray, distortion: float) -> float:
-    """Equations 11 and 12: I(Z, Y) >= H(Y) - E[-log q(y|z)], in nats."""
+    """Equation 12, with the H(Y) of equation 11: I(Z, Y) >= H(Y) - E[-log q(y|z)], in nats."""
     return label_entropy(labels) - distortion
 
 

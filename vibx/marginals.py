@@ -34,7 +34,7 @@ class Marginal(nnx.Module):
         raise NotImplementedError
 
     def rate(self, encoding: Encoding, z: Float[Array, "n *batch K"]) -> Float[Array, "*batch"]:
-        """KL[p(z|x), r(z)] in nats: the second term of equation 17.
+        """KL[p(z|x), r(z)] in nats: equation 14 for one x, and the second term of equation 17.
 
         In closed form for a pair that has one, else the mean of log p(z|x) - log r(z) over the
         samples z of p(z|x).

@@ -131,7 +131,7 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """q(y|z) as logits: S(Wz + b), with hidden layers before it where the config has some."""
+    """q(y|z) as logits: S(Wz + b) of section 4, after hidden layers where the config has some."""
 
     def __init__(self, cfg: Config, *, rngs: nnx.Rngs):
         self.hidden = layers(cfg.decoder, (cfg.K,), rngs=rngs)

@@ -27,6 +27,7 @@ class PredictiveSamples(NamedTuple):
         log_q: log q(y|z) for samples z of p(z|x); the first of them is "1-shot".
         log_p: Log of the probabilities averaged over the samples (section 4.1.1):
             p(y|x) = 1/S sum_s q(y|z_s).
+        p: These probabilities.
         logits_at_mean: Of q(y|z) with z at the mean of p(z|x).
         cross_entropy: -log q(y|z) of the true class, for each sample.
         rate: KL[p(z|x), r(z)]; None of a deterministic model.
@@ -35,6 +36,7 @@ class PredictiveSamples(NamedTuple):
 
     log_q: "Float[Array, 'samples classes']"
     log_p: "Float[Array, 'classes']"
+    p: "Float[Array, 'classes']"
     logits_at_mean: "Float[Array, 'classes']"
     cross_entropy: "Float[Array, 'samples']"
     rate: "Float[Array, ''] | None"

@@ -30,14 +30,16 @@ def predictive_samples(
     *,
     mc_samples: int,
 ) -> PredictiveSamples:
-    """What a model says of one image with `mc_samples` samples of z, and at its mean."""
+    """What a model says of one image with `mc_samples` samples of z: section 4.1.1."""
     encoding = model.encoder(x)
     n = 1 if model.marginal is None else mc_samples
     z = encoding.sample(key, n)
     log_q = jax.nn.log_softmax(model.decoder(z))
+    log_p = jax.nn.logsumexp(log_q, axis=0) - math.log(n)
     return PredictiveSamples(
         log_q=log_q,
-        log_p=jax.nn.logsumexp(log_q, axis=0) - math.log(n),
+        log_p=log_p,
+        p=jnp.exp(log_p),
         logits_at_mean=model.decoder(encoding.mean),
         cross_entropy=cross_entropy(log_q, y),
         rate=None if model.marginal is None else model.marginal.rate(encoding, z),

@@ -39,7 +39,7 @@ def train_step(
     *,
     key: Key[Array, ""],
 ) -> tuple[TrainState, Measurements]:
-    """One step of the optimizer on the objective's mean over a batch."""
+    """One step of the optimizer on the objective's mean over a batch, equation 17."""
 
     def loss(parameters: dict) -> tuple[Array, Terms]:
         terms = objective(
