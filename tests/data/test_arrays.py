@@ -160,7 +160,8 @@ def test_a_damaged_file(file):
     save(file)
     whole = file.read_bytes()
     for name in ("train_images", "test_labels"):
-        flip_a_byte(file, at=whole.index(f"{name}.npy".encode()) + 160)
+        header = len(f"{name}.npy") + 20 + 128  # of the entry and of its array
+        flip_a_byte(file, at=whole.index(f"{name}.npy".encode()) + header)
         assert f"the file is corrupted (Bad CRC-32 for file '{name}.npy')" in error_of(
             arrays, path=str(file)
         )
