@@ -171,7 +171,7 @@ def test_a_validation_split_stands_in_for_the_test_set(root):
     [
         ({"splits": ("train", "extra")}, "has the splits train, extra: must have train, and test"),
         ({"splits": ("test",)}, "has the splits test: must have train"),
-        ({"label": tfds.features.Scalar(np.int64)}, "has image, label, id: must have an image an"),
+        ({"label": tfds.features.Scalar(np.int64)}, "has id, image, label: must have an image an"),
         (
             {"image": tfds.features.Image(shape=(None, None, 3))},
             "its images are uint8 of any x any x 3: must be uint8 of one size",

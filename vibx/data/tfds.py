@@ -195,7 +195,7 @@ def image_and_label(info: Any) -> tuple[str, str]:
         isinstance(features.get(image), tfds.features.Image)
         and isinstance(features.get(label), tfds.features.ClassLabel)
     ):
-        raise DataError(f"has {', '.join(features)}: must have an image and its class")
+        raise DataError(f"has {', '.join(sorted(features))}: must have an image and its class")
     shape, dtype = features[image].shape, features[image].np_dtype
     if None in shape or dtype != np.uint8:
         raise DataError(
