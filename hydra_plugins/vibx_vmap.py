@@ -27,9 +27,9 @@ class VmapLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Compose and check all jobs, then train them."""
+        from vibx.commands.train import sweep
         from vibx.config import parse
         from vibx.errors import UserError
-        from vibx.training.launch import sweep
 
         root = Path(self.config.hydra.sweep.dir)
         (root / "multirun.yaml").unlink()  # Hydra's; every run keeps its own configuration

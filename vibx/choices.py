@@ -16,12 +16,15 @@ Imports no jax.
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vibx.errors import ConfigError
 
 Schema = TypeVar("Schema", bound=type)
+Found = TypeVar("Found", bound=Callable[..., Any])
+Result = TypeVar("Result", covariant=True)
 
 ANY_NAME = ""  # a schema for every name that has none of its own
 GROUPS: dict[str, dict[str, type]] = {}
@@ -83,6 +86,41 @@ def default_of(field: dataclasses.Field) -> Any:
     """A field's default."""
     factory = field.default_factory
     return field.default if factory is dataclasses.MISSING else factory()
+
+
+class found_by_schema(Generic[Result]):  # noqa: N801  (a decorator)
+    """Declare a function whose code is found by the exact type of its first argument, a schema.
+
+    `functools.singledispatch` would carry out a schema that extends another as that one, and
+    ignore its own keys in silence.
+    """
+
+    def __init__(self, declaration: Callable[..., Result]):
+        functools.update_wrapper(self, declaration)
+        self.name = f"{declaration.__module__}.{declaration.__qualname__}"
+        self.registry: dict[type, Callable[..., Result]] = {}
+
+    def register(self, *schemas: type) -> Callable[[Found], Found]:
+        """Register a function, or a class that is called as one, for schemas."""
+
+        def register(function: Found) -> Found:
+            self.registry.update(dict.fromkeys(schemas, function))
+            return function
+
+        return register
+
+    def __call__(self, schema: object, *args: Any, **options: Any) -> Result:
+        """Call what is registered for the schema.
+
+        Raises:
+          ConfigError: nothing is.
+        """
+        if type(schema) not in self.registry:
+            raise ConfigError(
+                f"{getattr(schema, 'name', schema)}: no code is registered with {self.name} for "
+                f"its schema {type(schema).__name__}"
+            )
+        return self.registry[type(schema)](schema, *args, **options)
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:

@@ -1,4 +1,4 @@
-"""What the commands show: progress, a run's summary, tables of runs."""
+"""The terminal: consoles, warnings, and the progress of long work."""
 
 import contextlib
 import logging
@@ -17,10 +17,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
-
-from vibx.report import published as paper
-from vibx.store import Record, held_out_name
 
 PIPE_WIDTH = 160  # columns where there is no terminal to ask
 
@@ -120,93 +116,3 @@ def fraction_bar(title: str) -> Iterator[Callable[[float], None]]:
     ) as progress:
         task = progress.add_task("", total=1.0)
         yield lambda done: progress.update(task, completed=done)
-
-
-def percent(value: float | None) -> str:
-    """A fraction as a percentage; a dash where there is none."""
-    return "-" if value is None else f"{value:.2%}"
-
-
-def four_digits(value: float | None) -> str:
-    """A number to four digits; a dash where there is none, as a deterministic model's rate."""
-    return "-" if value is None else f"{value:.4g}"
-
-
-QUANTITIES = (
-    ("error_mc", "error, average of {mc_samples} samples", percent),
-    ("error_1", "error, 1 sample", percent),
-    ("error_mean", "error, mean of z", percent),
-    ("distortion_bits", "distortion, bits", four_digits),
-    ("rate_bits", "rate, bits", four_digits),
-    ("izy_lower_bits", "I(Z,Y) at least, bits", four_digits),
-    ("izx_upper_bits", "I(Z,X) at most, bits", four_digits),
-    ("nll_mc_bits", "-log2 of the average q(y|z), bits", four_digits),
-)
-
-
-def run_summary(record: Record) -> Table:
-    """A finished run's quantities on its two sets of images, with the paper's error."""
-    name = held_out_name(record)
-    published = paper.published_error(record["config"]) if name == "test" else None
-    table = Table(title=record["run_id"], title_justify="left")
-    headers = ["train", name, *([f"paper, {published[1]}"] if published else [])]
-    table.add_column("")
-    for header in headers:
-        table.add_column(header, justify="right")
-    for key, label, shown in QUANTITIES:
-        row = [label.format(**record[name]), shown(record["train"][key]), shown(record[name][key])]
-        if published and key == "error_mc":
-            row.append(percent(published[0]))
-        table.add_row(*row)
-    return table
-
-
-def run_table(records: list[Record], problems: dict[str, str] | None = None) -> Table:
-    """A row per finished run; runs with a problem follow, with what it was."""
-    table = Table()
-    for header in ("run", "images", "error_mc", "error_1", "rate, bits", "I(Z,Y), bits"):
-        table.add_column(header, justify="left" if header in ("run", "images") else "right")
-    for record in records:
-        name = held_out_name(record)
-        measured = record[name]
-        table.add_row(
-            record["run_id"],
-            name,
-            percent(measured["error_mc"]),
-            percent(measured["error_1"]),
-            four_digits(measured["rate_bits"]),
-            four_digits(measured["izy_lower_bits"]),
-        )
-    for run_id, problem in (problems or {}).items():
-        table.add_row(run_id, problem)
-    return table
-
-
-def attack_table(results: list[Record]) -> Table:
-    """A row per attacked run: its accuracy before, as the attack saw it, and asked again."""
-    table = Table()
-    for header in ("run", "attack", "images", "before", "seen", "asked again", "median L2"):
-        table.add_column(header, justify="left" if header in ("run", "attack") else "right")
-    for result in results:
-        attack = result["attack"]
-        table.add_row(
-            result["run_id"],
-            f"{attack['attack']['name']}, {attack['mode']}",
-            str(result["n"]),
-            percent(result["accuracy_before"]),
-            percent(result["accuracy_seen"]),
-            percent(result["accuracy_recheck"]),
-            four_digits(result["l2_median"]),
-        )
-    return table
-
-
-def audit_table(result: Record) -> Table:
-    """A row per check of an audited run."""
-    table = Table(title=result["run_id"])
-    for header in ("check", "expected", "measured", "passed", "meaning"):
-        table.add_column(header)
-    for check in result["checks"]:
-        passed = "yes" if check["passed"] else "[bold red]no"
-        table.add_row(check["name"], check["expected"], check["measured"], passed, check["meaning"])
-    return table

@@ -1,16 +1,20 @@
-"""Stochastic encodings p(z|x): how to sample them, their density and their rate.
+"""Stochastic encodings p(z|x): how to sample them, and their density.
 
 An encoding is made from the encoder's linear outputs for one image or a batch of them; all
 leading axes are batch axes.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
+
+from vibx.choices import found_by_schema
+from vibx.config import schemas
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -41,11 +45,6 @@ class DiagonalGaussian(NamedTuple):
         """Log p(z|x) in nats."""
         epsilon = (z - self.mean) / self.scale
         return -jnp.sum(epsilon**2 / 2 + jnp.log(self.scale) + LOG_2PI / 2, axis=-1)
-
-    def kl_to_standard_normal(self) -> Float[Array, "*batch"]:
-        """KL[p(z|x), N(0, I)] in nats, closed form."""
-        terms = self.mean**2 + self.scale**2 - 1 - 2 * jnp.log(self.scale)
-        return jnp.sum(terms, axis=-1) / 2
 
 
 class FullCovarianceGaussian(NamedTuple):
@@ -83,34 +82,58 @@ class FullCovarianceGaussian(NamedTuple):
             partial(jax.scipy.linalg.solve_triangular, lower=True), signature="(k,k),(k)->(k)"
         )
         epsilon = solve(self.cholesky, z - self.mean)
-        return -jnp.sum(epsilon**2 / 2 + jnp.log(self._diagonal) + LOG_2PI / 2, axis=-1)
-
-    def kl_to_standard_normal(self) -> Float[Array, "*batch"]:
-        """KL[p(z|x), N(0, I)] in nats, closed form; tr(L L^T) is the sum of squares of L."""
-        trace = jnp.sum(self.cholesky**2, axis=(-2, -1))
-        terms = self.mean**2 - 1 - 2 * jnp.log(self._diagonal)
-        return (trace + jnp.sum(terms, axis=-1)) / 2
+        return -jnp.sum(epsilon**2 / 2 + jnp.log(self.diagonal) + LOG_2PI / 2, axis=-1)
 
     @property
-    def _diagonal(self) -> Float[Array, "*batch K"]:
+    def diagonal(self) -> Float[Array, "*batch K"]:
+        """The diagonal of L."""
         return jnp.diagonal(self.cholesky, axis1=-2, axis2=-1)
 
 
-Gaussian = DiagonalGaussian | FullCovarianceGaussian
-GAUSSIANS: dict[str, type[Gaussian]] = {
-    "diagonal": DiagonalGaussian,
-    "full_covariance": FullCovarianceGaussian,
-}
-
-
-class Point(NamedTuple):
+class Deterministic(NamedTuple):
     """The explicitly deterministic model: z = mean, no Gaussian layer (section 4)."""
 
     mean: Float[Array, "*batch K"]
+
+    @staticmethod
+    def size(K: int) -> int:
+        """Number of linear outputs, z itself."""
+        return K
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
         """Z itself, n times."""
         return jnp.broadcast_to(self.mean, (n, *self.mean.shape))
 
 
-Encoding = Gaussian | Point
+Gaussian = DiagonalGaussian | FullCovarianceGaussian
+Encoding = Gaussian | Deterministic
+
+
+class Parameterisation(NamedTuple):
+    """How an encoder's linear outputs for an image become its encoding."""
+
+    size: int
+    encoding: Callable[[Float[Array, "*batch outputs"]], Encoding]
+
+
+@found_by_schema
+def parameterisation(bottleneck: object, K: int) -> Parameterisation:
+    """The parameterisation that a bottleneck's schema stands for."""
+    raise NotImplementedError
+
+
+@parameterisation.register(schemas.Diagonal)
+def _(bottleneck: schemas.Diagonal, K: int) -> Parameterisation:
+    from_outputs = partial(DiagonalGaussian.from_outputs, scale_shift=bottleneck.scale_shift)
+    return Parameterisation(DiagonalGaussian.size(K), from_outputs)
+
+
+@parameterisation.register(schemas.FullCovariance)
+def _(bottleneck: schemas.FullCovariance, K: int) -> Parameterisation:
+    from_outputs = partial(FullCovarianceGaussian.from_outputs, scale_shift=bottleneck.scale_shift)
+    return Parameterisation(FullCovarianceGaussian.size(K), from_outputs)
+
+
+@parameterisation.register(schemas.Deterministic)
+def _(_: schemas.Deterministic, K: int) -> Parameterisation:
+    return Parameterisation(Deterministic.size(K), Deterministic)

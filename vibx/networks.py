@@ -1,7 +1,12 @@
-"""The networks of section 4: encoder p(z|x), decoder q(y|z), and the two with r(z) as a VIB."""
+"""The networks of section 4: encoder p(z|x), decoder q(y|z), and the two with r(z) as a VIB.
+
+To add hidden layers of another kind: a schema in `vibx/config/schemas.py`, a module registered for
+it here, and its yaml.
+"""
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,12 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from vibx import config
-from vibx.config import CLASSES
-from vibx.encodings import GAUSSIANS, Encoding, Point
-from vibx.marginals import StandardNormal
-
-PIXELS = 784
+from vibx.choices import found_by_schema
+from vibx.config import Config, schemas
+from vibx.encodings import Encoding, parameterisation
+from vibx.marginals import marginal
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -22,11 +25,12 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
 }
+GLOROT = nnx.initializers.glorot_uniform()  # with zero biases: the author's notebook
 
 
 def linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
-    """A biased linear layer: Glorot uniform weights, zero biases (the author's notebook)."""
-    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs)
+    """A biased linear layer."""
+    return nnx.Linear(inputs, outputs, kernel_init=GLOROT, rngs=rngs)
 
 
 def dropout(
@@ -38,15 +42,12 @@ def dropout(
 
 
 class HiddenLayers(nnx.Module):
-    """Hidden layers of an MLP."""
+    """Layers in sequence, each with the activation behind it; `outputs` is the last one's width."""
 
-    def __init__(self, inputs: int, mlp: config.MLP, *, rngs: nnx.Rngs):
-        sizes = (inputs, *mlp.widths)
-        self.layers = nnx.List(
-            [linear(inputs, outputs, rngs) for inputs, outputs in itertools.pairwise(sizes)]
-        )
-        self.activation = ACTIVATIONS[mlp.activation]
-        self.outputs = sizes[-1]
+    def __init__(self, layers: Sequence[nnx.Module], schema: schemas.Layers, *, outputs: int):
+        self.layers = nnx.List(layers)
+        self.activation = ACTIVATIONS[schema.activation]
+        self.outputs = outputs
 
     def __call__(
         self,
@@ -63,34 +64,81 @@ class HiddenLayers(nnx.Module):
         return x
 
 
+@found_by_schema
+def layers(schema: object, shape: tuple[int, ...], *, rngs: nnx.Rngs) -> HiddenLayers | None:
+    """The hidden layers that a schema stands for; None where it has none.
+
+    Their input is flat, and was of the given shape.
+    """
+
+
+@layers.register(schemas.Linear)
+def _(_: schemas.Linear, shape: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
+    return None
+
+
+@layers.register(schemas.MLP)
+class DenseLayers(HiddenLayers):
+    """Dense layers: section 4.1's encoder."""
+
+    def __init__(self, schema: schemas.Layers, shape: tuple[int, ...], *, rngs: nnx.Rngs):
+        sizes = (math.prod(shape), *schema.widths)
+        dense = [linear(inputs, outputs, rngs) for inputs, outputs in itertools.pairwise(sizes)]
+        super().__init__(dense, schema, outputs=sizes[-1])
+
+
+@layers.register(schemas.CNN)
+class ConvolutionalLayers(HiddenLayers):
+    """Convolutions that halve height and width, then dense layers."""
+
+    def __init__(self, schema: schemas.CNN, shape: tuple[int, ...], *, rngs: nnx.Rngs):
+        self.shape = shape
+        *size, inputs = shape
+        window = (schema.kernel, schema.kernel)
+        convolutions = []
+        for outputs in schema.channels:
+            convolutions.append(
+                nnx.Conv(inputs, outputs, window, strides=2, kernel_init=GLOROT, rngs=rngs)
+            )
+            size, inputs = [-(-length // 2) for length in size], outputs
+        self.dense = DenseLayers(schema, (*size, inputs), rngs=rngs)
+        super().__init__(convolutions, schema, outputs=self.dense.outputs)
+
+    def __call__(self, x: Float[Array, "*batch pixels"], **options: Any) -> Array:
+        """The last dense layer's activations."""
+        x = super().__call__(x.reshape(*x.shape[:-1], *self.shape), **options)
+        x = x.reshape(*x.shape[:-3], -1)
+        if options.get("dropout_key") is not None:
+            options["dropout_key"] = jax.random.fold_in(options["dropout_key"], len(self.layers))
+        return self.dense(x, **options)
+
+
 class Encoder(nnx.Module):
     """p(z|x): hidden layers, then one linear layer with the encoding's parameters."""
 
-    def __init__(self, mlp: config.MLP, bottleneck: config.Bottleneck, K: int, *, rngs: nnx.Rngs):
-        self.bottleneck = bottleneck
-        self.hidden = HiddenLayers(PIXELS, mlp, rngs=rngs)
-        stochastic = isinstance(bottleneck, config.GaussianBottleneck)
-        outputs = GAUSSIANS[bottleneck.name].size(K) if stochastic else K
+    def __init__(self, cfg: Config, *, rngs: nnx.Rngs):
+        hidden = layers(cfg.encoder, cfg.data.info.shape, rngs=rngs)
+        assert hidden is not None  # no encoder's schema is without layers
+        self.hidden = hidden
+        self.bottleneck, self.K = cfg.bottleneck, cfg.K
+        outputs = parameterisation(cfg.bottleneck, cfg.K).size
         self.head = linear(self.hidden.outputs, outputs, rngs)
 
-    def __call__(self, x: Float[Array, "*batch 784"], **dropout: Any) -> Encoding:
+    def __call__(self, x: Float[Array, "*batch pixels"], **dropout: Any) -> Encoding:
         """The encoding of each image; `dropout` goes to the hidden layers."""
         outputs = self.head(self.hidden(x, **dropout))
-        if isinstance(self.bottleneck, config.GaussianBottleneck):
-            gaussian = GAUSSIANS[self.bottleneck.name]
-            return gaussian.from_outputs(outputs, scale_shift=self.bottleneck.scale_shift)
-        return Point(outputs)
+        return parameterisation(self.bottleneck, self.K).encoding(outputs)
 
 
 class Decoder(nnx.Module):
     """q(y|z) as logits: S(Wz + b), with hidden layers before it where the config has some."""
 
-    def __init__(self, decoder: config.Decoder, K: int, *, rngs: nnx.Rngs):
-        widths = decoder if isinstance(decoder, config.MLP) else None
-        self.hidden = HiddenLayers(K, widths, rngs=rngs) if widths else None
-        self.head = linear(self.hidden.outputs if self.hidden else K, CLASSES, rngs)
+    def __init__(self, cfg: Config, *, rngs: nnx.Rngs):
+        self.hidden = layers(cfg.decoder, (cfg.K,), rngs=rngs)
+        inputs = self.hidden.outputs if self.hidden else cfg.K
+        self.head = linear(inputs, cfg.data.info.classes, rngs)
 
-    def __call__(self, z: Float[Array, "*batch K"]) -> Float[Array, "*batch 10"]:
+    def __call__(self, z: Float[Array, "*batch K"]) -> Float[Array, "*batch classes"]:
         """Logits over the classes."""
         return self.head(self.hidden(z) if self.hidden else z)
 
@@ -98,15 +146,7 @@ class Decoder(nnx.Module):
 class VIB(nnx.Module):
     """Encoder, decoder and marginal."""
 
-    def __init__(
-        self,
-        *,
-        encoder: config.MLP,
-        bottleneck: config.Bottleneck,
-        K: int,
-        decoder: config.Decoder,
-        rngs: nnx.Rngs,
-    ):
-        self.encoder = Encoder(encoder, bottleneck, K, rngs=rngs)
-        self.decoder = Decoder(decoder, K, rngs=rngs)
-        self.marginal = StandardNormal()
+    def __init__(self, cfg: Config, *, rngs: nnx.Rngs):
+        self.encoder = Encoder(cfg, rngs=rngs)
+        self.decoder = Decoder(cfg, rngs=rngs)
+        self.marginal = marginal(cfg.marginal, cfg.K, rngs=rngs)

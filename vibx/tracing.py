@@ -4,7 +4,9 @@ A jitted function takes the configuration itself. Two configurations of equal st
 `program`, share its compilation.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import jax
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 from vibx.choices import names_of
 
 Configuration = TypeVar("Configuration")
+Result = TypeVar("Result")
 
 
 def traceable(configuration: Configuration) -> Configuration:
@@ -30,10 +33,24 @@ def program(configuration: Any) -> jax.tree_util.PyTreeDef:
     return jax.tree.structure(configuration)
 
 
+def once_per_program(function: Callable[..., Result]) -> Callable[..., Result]:
+    """A function of a configuration, called once for all configurations of a program."""
+    results: dict[tuple, Result] = {}
+
+    @functools.wraps(function)
+    def cached(configuration: Any, **options: Hashable) -> Result:
+        which = (program(configuration), *options.items())
+        if which not in results:
+            results[which] = function(configuration, **options)
+        return results[which]
+
+    return cached
+
+
 def register_all(configuration: Any) -> None:
     """Make pytrees of a configuration's schema and of those in its traced fields."""
-    schema = type(configuration)
-    if hasattr(schema, "__dataclass_fields__"):
+    if dataclasses.is_dataclass(configuration):
+        schema: Any = type(configuration)
         register(schema)
         for name in names_of(schema, role="traced"):
             register_all(getattr(configuration, name))
@@ -56,7 +73,7 @@ def register(schema: type) -> None:
 
     def unflatten(values: tuple, leaves: tuple) -> Any:
         # Not by __init__: it validates, and leaves may be tracers.
-        configuration = object.__new__(schema)
+        configuration: Any = object.__new__(schema)
         vars(configuration).update(zip(children, leaves, strict=True))
         vars(configuration).update(zip(static, values, strict=True))
         return configuration

@@ -5,8 +5,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vibx import store
-from vibx.config import require
-from vibx.display import RESULTS, run_table
+from vibx.choices import require
+from vibx.display import RESULTS
+from vibx.report.screen import run_table
 
 
 def main(cfg: DictConfig) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vibx import store
-from vibx.display import RESULTS, run_table
+from vibx.display import RESULTS
+from vibx.report.screen import run_table
 
 
 def main(cfg: DictConfig) -> None:

@@ -1,6 +1,6 @@
 """Data sets as choices of the configuration. Imports no jax.
 
-No compiled program sees these fields: what it needs is in `info`, and the images are arguments.
+No compiled program sees these fields: `COMPILED` says what it does, and images are arguments.
 """
 
 import abc
@@ -22,7 +22,7 @@ class Data(abc.ABC):
     `train_images` and `held_out_images` keep the first so many of what is then there, None all.
     """
 
-    COMPILED: ClassVar = ("info",)
+    COMPILED: ClassVar = ("info", "train_size")
 
     name: str = apart()
     validation: int = apart(default=0)
@@ -40,7 +40,7 @@ class Data(abc.ABC):
     def info(self) -> DataInfo:
         """The whole data set."""
 
-    @property
+    @functools.cached_property
     def train_size(self) -> int:
         """Number of images that are trained on."""
         return self.train_images or self.info.train_images - self.validation

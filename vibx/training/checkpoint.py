@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
+from vibx.config import Config
 from vibx.errors import FailedRunError
-from vibx.training.state import Program, TrainState, initial_state
+from vibx.training.state import TrainState, state_shape
 
 SPARE_BYTES = 1_000_000  # orbax's own files, and the record that follows
 
@@ -65,8 +66,8 @@ class Checkpoints:
                 f"{free / 1e6:.1f} MB are free on the disk"
             )
 
-    def restore(self, program: Program) -> TrainState:
-        """Read the latest state."""
-        shapes = jax.eval_shape(lambda: initial_state(program, jax.random.key(0)))
+    def restore(self, cfg: Config) -> TrainState:
+        """Read the latest state of a configuration's run."""
+        shapes = state_shape(cfg)
         state = self._manager.restore(self.epoch, args=ocp.args.StandardRestore(shapes._asdict()))
         return TrainState(**state)

@@ -21,14 +21,14 @@ def run_mesh() -> Mesh:
     return Mesh(jax.local_devices(), "runs")
 
 
-def lanes_for(runs: int) -> int:
-    """Lanes of a program that trains so many runs at once: the devices have equally many."""
+def axis_length(runs: int) -> int:
+    """Length of the run axis for so many runs: the devices have equally many."""
     return 1 if runs == 1 else runs + -runs % jax.local_device_count()
 
 
-def padded(trees: list[Tree], *, lanes: int) -> list[Tree]:
-    """One tree for every lane: spare lanes repeat the last run's."""
-    return trees + trees[-1:] * (lanes - len(trees))
+def padded(trees: list[Tree], *, length: int) -> list[Tree]:
+    """As many trees as the run axis is long: spare ones repeat the last run's."""
+    return trees + trees[-1:] * (length - len(trees))
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:
@@ -47,11 +47,11 @@ def stacked_shape(tree: Tree, *, runs: int) -> Tree:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct((runs, *s.shape), s.dtype), tree)
 
 
-def shared(tree: Tree, *, runs: int) -> Tree:
+def replicated(tree: Tree, *, runs: int) -> Tree:
     """A tree that all runs of a group read, on all their devices."""
     return tree if runs == 1 else jax.device_put(tree, NamedSharding(run_mesh(), ALL_RUNS))
 
 
-def one_of(tree: Tree, run: int, *, runs: int) -> Tree:
+def unstacked(tree: Tree, run: int, *, runs: int) -> Tree:
     """The tree of one run, on the host if there are others."""
     return tree if runs == 1 else jax.tree.map(lambda leaf: jax.device_get(leaf[run]), tree)

@@ -12,29 +12,13 @@ from pathlib import Path
 
 from vibx import store
 from vibx.config import Config, Execution
-from vibx.display import RESULTS, TrainingDisplay, run_table, show_warnings
-from vibx.errors import Interrupted, Stop, UserError
+from vibx.display import RESULTS, TrainingDisplay, show_warnings
+from vibx.errors import Interrupted, UserError
 
 logger = logging.getLogger("vibx")
 
 Job = tuple[Config, Execution]
 Outcomes = dict[str, store.Record | Exception]
-
-
-def sweep(jobs: Sequence[Job], *, runs_at_once: int | None) -> None:
-    """Launch the jobs of a sweep and end with one table of all their runs.
-
-    Raises:
-      Stop: a run failed; the others went on.
-    """
-    outcomes = launch(jobs, runs_at_once=runs_at_once)
-    problems = {name: error for name, error in outcomes.items() if isinstance(error, Exception)}
-    records = [record for record in outcomes.values() if not isinstance(record, Exception)]
-    said = {name: str(error).removeprefix(f"{name}: ") for name, error in problems.items()}
-    RESULTS.print(run_table(records, said))
-    for error in problems.values():
-        if not isinstance(error, store.LockedError):
-            raise Stop from error
 
 
 def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
@@ -83,14 +67,14 @@ def groups(
     Over all jobs, finished or not: a sweep that is taken up again has the same groups, so its runs
     come to the same bits.
     """
-    from vibx.training.state import split  # jax is imported here, after all checks
+    from vibx.tracing import program  # jax is imported here, after all checks
     from vibx.training.step import runs_that_fit
 
     sharing: dict[tuple, list[Config]] = {}
     for cfg, execution in dict(jobs).items():
-        sharing.setdefault((split(cfg)[0], cfg.data, execution), []).append(cfg)
-    for (program, data, execution), cfgs in sharing.items():
-        size = runs_at_once or runs_that_fit(program, data.train_size)
+        sharing.setdefault((program(cfg), cfg.data, execution), []).append(cfg)
+    for (_, _, execution), cfgs in sharing.items():
+        size = runs_at_once or runs_that_fit(cfgs[0])
         for start in range(0, len(cfgs), size):
             yield cfgs[start : start + size], execution
 
@@ -99,7 +83,7 @@ def train_group(
     group: list[Config], execution: Execution, display: TrainingDisplay, *, at_once: int
 ) -> Outcomes:
     """Train runs together, in a program for `at_once` runs, each under its directory's lock."""
-    from vibx.training.group import lanes_for
+    from vibx.training.group import axis_length
 
     outcomes: Outcomes = {}
     with contextlib.ExitStack() as locks:
@@ -118,12 +102,12 @@ def train_group(
             else:
                 directories[cfg] = directory
         if directories:
-            outcomes |= train_locked(directories, execution, display, lanes=lanes_for(at_once))
+            outcomes |= train_locked(directories, execution, display, axis=axis_length(at_once))
     return outcomes
 
 
 def train_locked(
-    directories: dict[Config, Path], execution: Execution, display: TrainingDisplay, *, lanes: int
+    directories: dict[Config, Path], execution: Execution, display: TrainingDisplay, *, axis: int
 ) -> Outcomes:
     """Train runs together under the progress display; says how a stop is taken up again."""
     from vibx.training.run import train_runs
@@ -133,7 +117,7 @@ def train_locked(
         with display.showing(epochs):
             trained = train_runs(
                 directories,
-                lanes=lanes,
+                axis=axis,
                 eval_every=execution.eval_every,
                 checkpoint_every=execution.checkpoint_every,
                 on_epoch=display,

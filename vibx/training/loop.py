@@ -9,10 +9,12 @@ import jax.numpy as jnp
 
 from vibx.config import Config
 from vibx.data import Images
+from vibx.tracing import program, traceable
 from vibx.training.checkpoint import Checkpoints
-from vibx.training.group import one_of, padded, shared, stacked
-from vibx.training.state import Program, TrainState, split
-from vibx.training.step import compiled_epoch, compiled_initial_state
+from vibx.training.group import padded, replicated, stacked, unstacked
+from vibx.training.optimizer import learning_rate
+from vibx.training.state import TrainState
+from vibx.training.step import Measurements, compiled_epoch, compiled_initial_state
 
 
 class Epoch(NamedTuple):
@@ -20,29 +22,27 @@ class Epoch(NamedTuple):
 
     run: int  # its place in the group
     number: int
-    objective: float
-    distortion: float
-    rate: float
-    learning_rate: float
+    measured: Measurements
+    learning_rate: float  # at its first step
     seconds: float
-    states: TrainState  # of all lanes
-    lanes: int
+    states: TrainState  # of the whole run axis
+    axis: int  # its length
 
     @property
     def state(self) -> TrainState:
         """The run's state; valid until the next epoch is asked for, which reuses its memory."""
-        return one_of(self.states, self.run, runs=self.lanes)
+        return unstacked(self.states, self.run, runs=self.axis)
 
 
-def start(program: Program, cfg: Config, checkpoints: Checkpoints) -> TrainState:
+def start(cfg: Config, checkpoints: Checkpoints) -> TrainState:
     """A run's state at its latest checkpoint, or before the first step."""
     if checkpoints.epoch:
-        return checkpoints.restore(program)
-    return compiled_initial_state(program)(jax.random.key(cfg.seed))
+        return checkpoints.restore(cfg)
+    return compiled_initial_state(cfg)(jax.random.key(cfg.seed))
 
 
 def train(
-    cfgs: Sequence[Config], images: Images, checkpoints: Sequence[Checkpoints], *, lanes: int
+    cfgs: Sequence[Config], images: Images, checkpoints: Sequence[Checkpoints], *, axis: int
 ) -> Iterator[list[Epoch]]:
     """Train runs of one program from their checkpoints, and yield their epochs of each round.
 
@@ -53,43 +53,36 @@ def train(
       cfgs: configurations of the runs.
       images: what all of them are trained on.
       checkpoints: of each run, where it starts.
-      lanes: runs that the compiled program trains at once; spare ones repeat the last run.
+      axis: length of the run axis; its spare places repeat the last run.
     """
-    (program,) = {split(cfg)[0] for cfg in cfgs}
+    (_,) = {program(cfg) for cfg in cfgs}
     pairs = zip(cfgs, checkpoints, strict=True)
-    state = stacked(padded([start(program, *pair) for pair in pairs], lanes=lanes))
-    numbers = stacked(padded([split(cfg)[1] for cfg in cfgs], lanes=lanes))
+    state = stacked(padded([start(*pair) for pair in pairs], length=axis))
+    numbers = stacked(padded([traceable(cfg) for cfg in cfgs], length=axis))
     seeds = [jax.random.key_data(jax.random.key(cfg.seed)) for cfg in cfgs]
-    key = jax.random.wrap_key_data(stacked(padded(seeds, lanes=lanes)))
-    images = shared(images, runs=lanes)
-    run_epoch = compiled_epoch(program, len(images.labels), runs=lanes)
-    behind = [c.epoch or 0 for c in checkpoints]
-    for ahead in range(1, program.epochs - min(behind) + 1):
+    key = jax.random.wrap_key_data(stacked(padded(seeds, length=axis)))
+    images = replicated(images, runs=axis)
+    run_epoch = compiled_epoch(cfgs[0], runs=axis)
+    epochs, saved = cfgs[0].epochs, [c.epoch or 0 for c in checkpoints]
+    for rounds in range(1, epochs - min(saved) + 1):
         begin = time.perf_counter()
-        state, measurements = jax.block_until_ready(run_epoch(state, images, numbers, key))
+        state, measured = jax.block_until_ready(run_epoch(numbers, state, images, key))
         seconds = (time.perf_counter() - begin) / len(cfgs)
-        epochs = []
-        for run, cfg in enumerate(cfgs):
-            number = behind[run] + ahead
-            if number <= program.epochs:
-                objective, distortion, rate = map(float, one_of(measurements, run, runs=lanes))
-                epochs.append(
-                    Epoch(
-                        run=run,
-                        number=number,
-                        objective=objective,
-                        distortion=distortion,
-                        rate=rate,
-                        learning_rate=learning_rate(cfg, program, number),
-                        seconds=seconds,
-                        states=state,
-                        lanes=lanes,
-                    )
-                )
-        yield epochs
+        yield [
+            Epoch(
+                run=run,
+                number=saved[run] + rounds,
+                measured=jax.tree.map(float, unstacked(measured, run, runs=axis)),
+                learning_rate=first_learning_rate(cfg, saved[run] + rounds),
+                seconds=seconds,
+                states=state,
+                axis=axis,
+            )
+            for run, cfg in enumerate(cfgs)
+            if saved[run] + rounds <= epochs
+        ]
 
 
-def learning_rate(cfg: Config, program: Program, epoch: int) -> float:
+def first_learning_rate(cfg: Config, epoch: int) -> float:
     """The learning rate at the first step of an epoch."""
-    step = jnp.int32((epoch - 1) * program.steps_per_epoch)
-    return float(split(cfg)[1].learning_rate * program.schedule_fraction(step))
+    return float(learning_rate(traceable(cfg), jnp.int32((epoch - 1) * cfg.steps_per_epoch)))

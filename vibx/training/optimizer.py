@@ -1,4 +1,8 @@
-"""Exponential averages without a bias towards zero, and Adam made of two of them."""
+"""Exponential averages without a bias towards zero, Adam made of two of them, and its schedule.
+
+To add an optimizer: its schema in `vibx/config/schemas.py`, a subclass of `Optimizer` with numbers
+of its own; a function registered for it here as `direction`; and its yaml.
+"""
 
 import math
 
@@ -6,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+
+from vibx.choices import found_by_schema
+from vibx.config import Config, schemas
 
 EPSILON = 1e-8
 
@@ -26,7 +33,13 @@ def averaged(average: optax.Params, value: optax.Params, span: Float[Array, ""])
     return jax.tree.map(lambda a, x: a + (x - a) / span, average, value)
 
 
-def scale_by_adam(*, b1: float, b2: float) -> optax.GradientTransformation:
+@found_by_schema
+def direction(optimizer: object) -> optax.GradientTransformation:
+    """From gradients to the direction that the learning rate scales, for an optimizer's schema."""
+
+
+@direction.register(schemas.Adam)
+def adam(optimizer: schemas.Adam) -> optax.GradientTransformation:
     """Adam's direction m / (sqrt(v) + epsilon), as `optax.scale_by_adam`.
 
     m and v, the debiased averages of g and g^2 (Kingma and Ba, algorithm 1), are what is stored.
@@ -41,9 +54,27 @@ def scale_by_adam(*, b1: float, b2: float) -> optax.GradientTransformation:
     ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
         count = optax.safe_increment(state.count)
         squares = jax.tree.map(jnp.square, gradients)
-        mu = averaged(state.mu, gradients, averaging_span(b1, count))
-        nu = averaged(state.nu, squares, averaging_span(b2, count))
-        direction = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + EPSILON), mu, nu)
-        return direction, optax.ScaleByAdamState(count, mu, nu)
+        mu = averaged(state.mu, gradients, averaging_span(optimizer.b1, count))
+        nu = averaged(state.nu, squares, averaging_span(optimizer.b2, count))
+        adapted = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + EPSILON), mu, nu)
+        return adapted, optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+def learning_rate(cfg: Config, step: Int[Array, ""]) -> Float[Array, ""]:
+    """The learning rate at a step of a run's schedule."""
+    optimizer = cfg.optimizer
+    match optimizer.schedule:
+        case "staircase":
+            fraction = optax.exponential_decay(
+                1.0,
+                transition_steps=optimizer.decay_epochs * cfg.steps_per_epoch,
+                decay_rate=optimizer.decay_rate,
+                staircase=True,
+            )
+        case "cosine":
+            fraction = optax.cosine_decay_schedule(1.0, cfg.epochs * cfg.steps_per_epoch)
+        case "constant":
+            fraction = optax.constant_schedule(1.0)
+    return optimizer.learning_rate * fraction(step)

@@ -17,21 +17,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vibx import config, store
-from vibx.config import Config
-from vibx.data import Dataset, Images, load, scale
-from vibx.encodings import DiagonalGaussian, FullCovarianceGaussian, Point
+from vibx.config import Config, schemas
+from vibx.data import Dataset, Images, load
+from vibx.data.device import scale
+from vibx.data.schemas import Data
+from vibx.encodings import Deterministic, DiagonalGaussian, FullCovarianceGaussian
 from vibx.errors import FailedRunError, Interrupted, UserError
-from vibx.evaluation import Predictions, predict_all, summarise
+from vibx.evaluation.measure import measures
+from vibx.evaluation.predict import Values, predict, summarise
 from vibx.information import bits
 from vibx.training.checkpoint import Checkpoints
 from vibx.training.loop import Epoch, train
-from vibx.training.state import (
-    TrainState,
-    evaluated_parameters,
-    model_definition,
-    model_with,
-    split,
-)
+from vibx.training.state import TrainState, evaluated_parameters, model_definition, model_with
 from vibx.training.streams import Stream, stream
 
 logger = logging.getLogger(__name__)
@@ -57,9 +54,9 @@ class Run:
         self.checkpoints = Checkpoints(directory / store.CHECKPOINTS)
         self.history = store.read_history(directory, until_epoch=self.checkpoints.epoch or 0)
 
-    def take(self, epoch: Epoch, data: Dataset, *, evaluate: bool, save: bool) -> Row:
+    def record_epoch(self, epoch: Epoch, data: Dataset, *, evaluate: bool, save: bool) -> Row:
         """Add an epoch to the history, and a checkpoint to the directory if it is due."""
-        if not math.isfinite(epoch.objective):
+        if not math.isfinite(epoch.measured.objective):
             raise DivergedError(
                 f"{self.cfg.run_id}: the objective is not finite in epoch {epoch.number}"
             )
@@ -74,7 +71,7 @@ class Run:
 
     def finish(self, data: Dataset) -> store.Record:
         """Evaluate the last checkpoint and write what the run leaves, metrics.json last."""
-        state = self.checkpoints.restore(split(self.cfg)[0])
+        state = self.checkpoints.restore(self.cfg)
         sections = results(self.cfg, state, data, self.directory)
         record = make_record(self.cfg, sections, self.history, start=self.start)
         store.write_json(self.directory / store.METRICS, record)
@@ -85,14 +82,14 @@ class Run:
 def train_runs(
     directories: dict[Config, Path],
     *,
-    lanes: int,
+    axis: int,
     eval_every: int,
     checkpoint_every: int,
     on_epoch: Callable[[str, Row], None],
 ) -> Outcomes:
     """Train runs that share program and data together, each to its last epoch and its record.
 
-    They continue from their latest checkpoints, in a program of so many lanes. `on_epoch` sees the
+    They continue from their latest checkpoints, on a run axis of that length. `on_epoch` sees the
     run_id and every new row of history.csv. A run that fails (its objective is not finite, its
     directory cannot be written) leaves its error in place of a record, and the others go on.
 
@@ -109,7 +106,7 @@ def train_runs(
                 group.append(run := Run(cfg, directory))
                 stack.enter_context(run.checkpoints)
         cfgs, checkpoints = [run.cfg for run in group], [run.checkpoints for run in group]
-        for epochs in train(cfgs, data.train, checkpoints, lanes=lanes) if group else ():
+        for epochs in train(cfgs, data.train, checkpoints, axis=axis) if group else ():
             stop = requested()
             for epoch in epochs:
                 run = group[epoch.run]
@@ -119,7 +116,7 @@ def train_runs(
                 evaluate = last or epoch.number % eval_every == 0
                 save = last or stop or epoch.number % checkpoint_every == 0
                 with own_failure(run.cfg, outcomes):
-                    row = run.take(epoch, data, evaluate=evaluate, save=save)
+                    row = run.record_epoch(epoch, data, evaluate=evaluate, save=save)
                     on_epoch(run.cfg.run_id, row)
             going_on = [e for e in epochs if group[e.run].cfg not in outcomes]
             if not going_on:
@@ -151,7 +148,7 @@ def evaluate(
     cfg = dataclasses.replace(config.parse_config(stored_config), mc_samples=mc_samples)
     data = dataset(cfg.data)
     with Checkpoints(directory / store.CHECKPOINTS) as checkpoints:
-        state = checkpoints.restore(split(cfg)[0])
+        state = checkpoints.restore(cfg)
     return {
         name: measure(cfg, state, images)[1]
         for name, images in (("train", data.train), (data.held_out_name, data.held_out))
@@ -159,83 +156,70 @@ def evaluate(
 
 
 @functools.lru_cache(maxsize=1)
-def dataset(data: config.Data) -> Dataset:
+def dataset(data: Data) -> Dataset:
     """The data set on the device; the runs of a sweep share it."""
-    loaded = load(
-        data.name,
-        validation=data.validation,
-        train_images=data.train_images,
-        held_out_images=data.held_out_images,
-    )
+    loaded = load(data)
     train_images, held_out = jax.device_put((loaded.train, loaded.held_out))
     return Dataset(train_images, held_out, loaded.held_out_name)
 
 
 def history_row(cfg: Config, epoch: Epoch) -> Row:
     """The columns of history.csv that every epoch has."""
-    program, _ = split(cfg)
+    in_bits = {
+        f"{name}_bits": None if value is None else bits(float(value))
+        for name, value in epoch.measured._asdict().items()
+    }
     return {
         "epoch": epoch.number,
-        "step": epoch.number * program.steps_per_epoch,
+        "step": epoch.number * cfg.steps_per_epoch,
         "seconds": epoch.seconds,
         "learning_rate": epoch.learning_rate,
-        "objective_bits": bits(epoch.objective),
-        "distortion_bits": bits(epoch.distortion),
-        "rate_bits": None if cfg.beta is None else bits(epoch.rate),
+        **in_bits,
     }
 
 
 def held_out_columns(cfg: Config, state: TrainState, data: Dataset) -> Row:
     """The columns of history.csv on the held-out images."""
     _, measured = measure(cfg, state, data.held_out)
-    columns = ("error_1", "error_mc", "distortion_bits", "rate_bits")
-    return {f"{data.held_out_name}_{name}": measured[name] for name in columns}
+    return {f"{data.held_out_name}_{m.name}": measured[m.name] for m in measures() if m.history}
 
 
-def measure(cfg: Config, state: TrainState, images: Images) -> tuple[Predictions, dict[str, Any]]:
-    """Predictions with the weights that stand for the run, and the record's section on them."""
-    program, _ = split(cfg)
-    predictions = predict_all(
-        model_definition(program),
+def measure(cfg: Config, state: TrainState, images: Images) -> tuple[Values, dict[str, Any]]:
+    """Measures of each image with the weights that stand for the run, and the record's section."""
+    values = predict(
+        model_definition(cfg),
         evaluated_parameters(state),
         images,
         stream(jax.random.key(cfg.seed), Stream.EVALUATION),
         mc_samples=cfg.mc_samples,
     )
-    predictions = jax.device_get(predictions)
-    return predictions, summarise(predictions, images.labels, mc_samples=cfg.mc_samples)
+    values = jax.device_get(values)
+    return values, summarise(values, images.labels, mc_samples=cfg.mc_samples)
 
 
 def results(
     cfg: Config, state: TrainState, data: Dataset, directory: Path
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a trained run, write its arrays, and return the record's sections."""
-    sections = {}
-    for name, images in (("train", data.train), (data.held_out_name, data.held_out)):
-        predictions, sections[name] = measure(cfg, state, images)
-    store.write_arrays(
-        directory / store.PREDICTIONS,
-        labels=data.held_out.labels,
-        class_1=predictions.class_1,
-        class_mc=predictions.class_mc,
-        log_probability_mc=predictions.log_probability_mc,
-    )
-    if cfg.K == 2 and isinstance(cfg.decoder, config.Linear):
+    _, train_section = measure(cfg, state, data.train)
+    values, section = measure(cfg, state, data.held_out)
+    stored = {m.stored_as: values[m.name] for m in measures() if m.stored_as}
+    store.write_arrays(directory / store.PREDICTIONS, labels=data.held_out.labels, **stored)
+    if cfg.K == 2 and isinstance(cfg.decoder, schemas.Linear):
         store.write_arrays(directory / store.EMBEDDING, **embedding(cfg, state, data.held_out))
-    return sections
+    return {"train": train_section, data.held_out_name: section}
 
 
 def embedding(cfg: Config, state: TrainState, images: Images) -> dict[str, Any]:
     """What Figure 2 draws: encodings of the first images, and the decoder's weights."""
-    program, _ = split(cfg)
-    model = model_with(program, evaluated_parameters(state))
+    model = model_with(cfg, evaluated_parameters(state))
     encoding = model.encoder(scale(images.pixels[:EMBEDDED_IMAGES]))
     match encoding:
         case FullCovarianceGaussian(cholesky=factor):
             cholesky = factor
         case DiagonalGaussian(scale=scales):
             cholesky = scales[..., None] * jnp.eye(cfg.K)
-        case Point(mean):
+        case Deterministic(mean):
             cholesky = jnp.zeros((*mean.shape, cfg.K))
     head = nnx.to_pure_dict(nnx.state(model.decoder.head))
     return {
@@ -251,9 +235,8 @@ def make_record(
     cfg: Config, sections: dict[str, Any], history: list[Row], *, start: str
 ) -> store.Record:
     """The content of metrics.json."""
-    program, _ = split(cfg)
     seconds = sum(row["seconds"] for row in history)
-    steps = cfg.epochs * program.steps_per_epoch
+    steps = cfg.epochs * cfg.steps_per_epoch
     return {
         "schema": store.SCHEMA,
         "run_id": cfg.run_id,

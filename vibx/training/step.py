@@ -6,128 +6,131 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from vibx.data import Images, epoch_order, scale
-from vibx.networks import PIXELS
-from vibx.objectives import OBJECTIVES, Hyperparameters, Terms
+from vibx.config import Config
+from vibx.data import Images
+from vibx.data.device import epoch_order, scale
+from vibx.objectives import Terms, objective
+from vibx.tracing import once_per_program, traceable
 from vibx.training.group import ALL_RUNS, EACH_RUN, run_mesh, stacked_shape
-from vibx.training.optimizer import averaged, averaging_span, scale_by_adam
-from vibx.training.state import Program, TrainState, initial_state, model_with
+from vibx.training.optimizer import averaged, averaging_span, direction, learning_rate
+from vibx.training.state import TrainState, initial_state, model_definition, state_shape
 from vibx.training.streams import Stream, stream
 
 MEMORY_SHARE = 0.8  # of what is free on a device, for the runs trained at once
 
 
 class Measurements(NamedTuple):
-    """Means over the images of an epoch, in nats, while the weights moved."""
+    """Means over the images of an epoch, in nats, while the weights moved; rate as in `Terms`."""
 
-    objective: Float[Array, ""]
-    distortion: Float[Array, ""]
-    rate: Float[Array, ""]
+    objective: Float[Array, ""] | float
+    distortion: Float[Array, ""] | float
+    rate: Float[Array, ""] | float | None
 
 
 def train_step(
-    program: Program,
+    definition: nnx.GraphDef,
+    cfg: Config,
     state: TrainState,
-    x: Float[Array, "batch 784"],
+    x: Float[Array, "batch pixels"],
     y: Int[Array, "batch"],
     *,
-    numbers: Hyperparameters,
     key: Key[Array, ""],
 ) -> tuple[TrainState, Measurements]:
-    """One step of Adam on the objective's mean over a batch."""
+    """One step of the optimizer on the objective's mean over a batch."""
 
     def loss(parameters: dict) -> tuple[Array, Terms]:
-        terms = OBJECTIVES[program.objective](
-            model_with(program, parameters),
+        terms = objective(
+            cfg.objective,
+            nnx.merge(definition, parameters),
             x,
             y,
             key=jax.random.fold_in(stream(key, Stream.NOISE), state.step),
-            numbers=numbers,
-            train_samples=program.train_samples,
+            beta=cfg.beta,
         )
         return terms.objective.mean(), terms
 
     gradients, terms = jax.grad(loss, has_aux=True)(state.parameters)
-    adam = scale_by_adam(b1=program.b1, b2=program.b2)
-    direction, moments = adam.update(gradients, state.adam)
-    learning_rate = numbers.learning_rate * program.schedule_fraction(state.step)
-    parameters = jax.tree.map(lambda p, d: p - learning_rate * d, state.parameters, direction)
-    average = state.average
-    if program.average_decay is not None:
-        span = averaging_span(program.average_decay, moments.count)
+    update, moments = direction(cfg.optimizer).update(gradients, state.moments)
+    rate = learning_rate(cfg, state.step)
+    parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, update)
+    average, decay = state.average, cfg.optimizer.average_decay
+    if average is not None and decay is not None:
+        span = averaging_span(decay, state.step + 1)
         average = averaged(average, parameters, span)
-    measurements = Measurements(*(term.mean() for term in terms))
+    measurements = Measurements(*jax.tree.map(jnp.mean, terms))
     return TrainState(state.step + 1, parameters, moments, average), measurements
 
 
 def train_epoch(
-    program: Program,
-    state: TrainState,
-    images: Images,
-    numbers: Hyperparameters,
-    key: Key[Array, ""],
+    definition: nnx.GraphDef, cfg: Config, state: TrainState, images: Images, key: Key[Array, ""]
 ) -> tuple[TrainState, Measurements]:
     """One pass over the images in a fresh order; a batch that would not fill is left out.
 
     The order and the noise depend on the run's key and the state's step alone.
+
+    Args:
+      definition: the model without its weights.
+      cfg: as `traceable` makes it.
+      state: before the epoch.
+      images: all of the training images.
+      key: of the run's seed.
     """
-    epoch = state.step // program.steps_per_epoch
+    epoch = state.step // cfg.steps_per_epoch
     order = epoch_order(
         jax.random.fold_in(stream(key, Stream.DATA), epoch),
         n=images.pixels.shape[0],
-        batch_size=program.batch_size,
+        batch_size=cfg.batch_size,
     )
-    assert order.shape[0] == program.steps_per_epoch
+    assert order.shape[0] == cfg.steps_per_epoch
 
     def step(state: TrainState, rows: Int[Array, "batch"]) -> tuple[TrainState, Measurements]:
         x, y = scale(images.pixels[rows]), images.labels[rows]
-        return train_step(program, state, x, y, numbers=numbers, key=key)
+        return train_step(definition, cfg, state, x, y, key=key)
 
     state, measurements = jax.lax.scan(step, state, order)
     return state, jax.tree.map(jnp.mean, measurements)
 
 
-@functools.cache
-def compiled_epoch(program: Program, images: int, *, runs: int = 1) -> jax.stages.Compiled:
-    """`train_epoch` on so many images, compiled; the state is donated.
+@once_per_program
+def compiled_epoch(cfg: Config, *, runs: int = 1) -> jax.stages.Compiled:
+    """`train_epoch` of (cfg, state, images, key), compiled; the state is donated.
 
-    With more than one run, state, numbers and key have a leading run axis, which is sharded over
-    the local devices; their number must divide it.
+    With more than one run, cfg, state and key have a leading run axis, which is sharded over the
+    local devices; their number must divide it.
     """
-    epoch = functools.partial(train_epoch, program)
+    epoch = functools.partial(train_epoch, model_definition(cfg))
     if runs > 1:
         epoch = jax.shard_map(
-            jax.vmap(epoch, in_axes=(0, None, 0, 0)),
+            jax.vmap(epoch, in_axes=(0, 0, None, 0)),
             mesh=run_mesh(),
-            in_specs=(EACH_RUN, ALL_RUNS, EACH_RUN, EACH_RUN),
+            in_specs=(EACH_RUN, EACH_RUN, ALL_RUNS, EACH_RUN),
             out_specs=EACH_RUN,
         )
-    state, data, numbers, key = jax.eval_shape(lambda: example_arguments(program, images))
-    own = stacked_shape((state, numbers, key), runs=runs)
-    jitted = jax.jit(epoch, donate_argnums=0, compiler_options=compiler_options())
-    return jitted.lower(own[0], data, *own[1:]).compile()
+    one_run = jax.eval_shape(lambda: (traceable(cfg), state_shape(cfg), jax.random.key(0)))
+    numbers, state, key = stacked_shape(one_run, runs=runs)
+    jitted = jax.jit(epoch, donate_argnums=1, compiler_options=compiler_options())
+    return jitted.lower(numbers, state, images_shape(cfg), key).compile()
 
 
-def example_arguments(
-    program: Program, images: int
-) -> tuple[TrainState, Images, Hyperparameters, Key[Array, ""]]:
-    """Arguments of `train_epoch` of one run after the program, for their shapes."""
-    key = jax.random.key(0)
-    pixels, labels = jnp.zeros((images, PIXELS), jnp.uint8), jnp.zeros(images, jnp.int32)
-    numbers = jax.tree.map(jnp.float32, Hyperparameters(learning_rate=0.0))
-    return initial_state(program, key), Images(pixels, labels), numbers, key
+def images_shape(cfg: Config) -> Images:
+    """The shapes of a run's training images."""
+    n, pixels = cfg.data.train_size, cfg.data.info.pixels
+    return Images(
+        jax.ShapeDtypeStruct((n, pixels), jnp.uint8), jax.ShapeDtypeStruct((n,), jnp.int32)
+    )
 
 
-def runs_that_fit(program: Program, images: int) -> int:
+def runs_that_fit(cfg: Config) -> int:
     """How many runs to train at once: one on a CPU, elsewhere as many as memory holds.
 
     Under `vmap` a CPU's batched matrix products are slower than one run's after another.
     """
     if jax.default_backend() == "cpu":
         return 1
-    need = compiled_epoch(program, images).memory_analysis()
+    need = compiled_epoch(cfg).memory_analysis()
     memory = [device.memory_stats() for device in jax.local_devices()]
     if need is None or not all(memory):  # a device that does not tell
         return len(memory)
@@ -142,7 +145,7 @@ def compiler_options() -> dict[str, bool]:
     return {"xla_cpu_copy_insertion_use_region_analysis": True} if on_cpu else {}
 
 
-@functools.cache
-def compiled_initial_state(program: Program) -> Callable[[Key[Array, ""]], TrainState]:
-    """`initial_state` of one run, jitted."""
-    return jax.jit(functools.partial(initial_state, program))
+@once_per_program
+def compiled_initial_state(cfg: Config) -> Callable[[Key[Array, ""]], TrainState]:
+    """`initial_state` of a program's runs, jitted."""
+    return jax.jit(functools.partial(initial_state, cfg))

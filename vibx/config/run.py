@@ -1,0 +1,139 @@
+"""The configuration of a run: everything that decides its result, and the run's name."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vibx.choices import GROUPS, apart, identity, names_of, refuse_unknown, require, traced
+from vibx.config import schemas
+from vibx.config.conversion import chosen, digest, field_names, plain_values, typed
+from vibx.data.schemas import Data
+from vibx.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a run is carried out; does not change its result."""
+
+    eval_every: int
+    checkpoint_every: int
+    root: str
+    force: bool
+
+    def __post_init__(self) -> None:
+        for key in ("eval_every", "checkpoint_every"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scalars:
+    """The keys outside the groups that decide a run's result."""
+
+    beta: float | None = traced()
+    K: int
+    seed: int = apart()
+    epochs: int
+    batch_size: int
+    mc_samples: int = apart()
+
+    def __post_init__(self) -> None:
+        if self.beta is not None:
+            require(0 <= self.beta < math.inf, "beta", self.beta, "finite and >= 0")
+        require(0 <= self.seed < 2**32, "seed", self.seed, f"between 0 and {2**32 - 1}")
+        for key in ("K", "epochs", "batch_size", "mc_samples"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Scalars):
+    """Everything that decides a run's result. beta and marginal are null where there is no rate."""
+
+    data: Data = traced()
+    encoder: schemas.Layers = traced()
+    bottleneck: schemas.Gaussian | schemas.Deterministic = traced()
+    decoder: schemas.Layers | schemas.Linear = traced()
+    marginal: schemas.Named | None = traced()
+    objective: schemas.StochasticObjective | schemas.DeterministicObjective = traced()
+    optimizer: schemas.Optimizer = traced()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        objective, bottleneck = self.objective, self.bottleneck
+        if objective.stochastic:
+            for key in ("beta", "marginal"):
+                given = getattr(self, key) is not None
+                require(given, key, "null", f"given for objective={objective.name}")
+        if objective.stochastic != bottleneck.stochastic:
+            remedy = (
+                f"objective={objective.name} needs bottleneck=diagonal or full_covariance"
+                if objective.stochastic
+                else "a stochastic encoder without a rate is objective=vib beta=0"
+            )
+            raise ConfigError(
+                f"objective={objective.name} with bottleneck={bottleneck.name} makes no sense: "
+                f"{remedy}"
+            )
+
+    def check_sizes(self) -> None:
+        """Refuse more images than the data set has.
+
+        Raises:
+          ConfigError: it has fewer, or cannot be read.
+        """
+        self.data.check_sizes()
+        images = self.data.train_size
+        fits = self.batch_size <= images
+        require(fits, "batch_size", self.batch_size, f"at most the {images} training images")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches of the training images."""
+        return self.data.train_size // self.batch_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, as stored in config.yaml and metrics.json."""
+        return plain_values(self)
+
+    @property
+    def run_id(self) -> str:
+        """A readable slug, with the numbers of the objective, and the digest of the identity."""
+        parts = [self.objective.name, f"K{self.K}"]
+        if self.beta is not None:
+            parts.append(f"beta{self.beta:g}")
+        own = names_of(type(self.objective), role="traced")
+        parts += [f"{getattr(self.objective, name):g}" for name in own]
+        return "-".join([*parts, f"seed{self.seed}", digest(identity(self))])
+
+
+def parse(cfg: DictConfig) -> tuple[Config, Execution]:
+    """Turn a composed Hydra configuration into the run's `Config` and its `Execution`.
+
+    Raises:
+      ConfigError: unknown key, wrong type, value out of range, a senseless combination, or a data
+        set that cannot be read.
+    """
+    refuse_unknown(cfg, {"hydra", *field_names(Config), *field_names(Execution)})
+    run, execution = parse_config(cfg), typed(Execution, cfg)
+    run.check_sizes()
+    return run, execution
+
+
+def parse_config(cfg: DictConfig | dict[str, Any]) -> Config:
+    """The part of `parse` that decides the result; also reads a record's `config` back.
+
+    A key that the record does not have came later, and has its default.
+    """
+    cfg = OmegaConf.create(cfg)
+    scalars = dataclasses.asdict(typed(Scalars, cfg))
+    nodes = {name: cfg[name] for name in field_names(Config) if name in GROUPS and name in cfg}
+    without_rate = nodes["marginal"] is None
+    groups: dict[str, Any] = {
+        group: None if group == "marginal" and without_rate else chosen(group, node)
+        for group, node in nodes.items()
+    }
+    if not groups["objective"].stochastic:
+        scalars["beta"] = groups["marginal"] = None
+    return Config(**scalars, **groups)

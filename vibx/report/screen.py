@@ -1,0 +1,82 @@
+"""What the commands show of records: a run's summary, tables of runs and of attacks."""
+
+from rich.table import Table
+
+from vibx.evaluation.measure import measures
+from vibx.report.published import published_error
+from vibx.store import Record, held_out_name
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage; a dash where there is none."""
+    return "-" if value is None else f"{value:.2%}"
+
+
+def four_digits(value: float | None) -> str:
+    """A number to four digits; a dash where there is none, as a deterministic model's rate."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def run_summary(record: Record) -> Table:
+    """A finished run's measures on its two sets of images, with the paper's error."""
+    name = held_out_name(record)
+    published = published_error(record["config"]) if name == "test" else None
+    table = Table(title=record["run_id"], title_justify="left")
+    headers = ["train", name, *([f"paper, {published[1]}"] if published else [])]
+    table.add_column("")
+    for header in headers:
+        table.add_column(header, justify="right")
+    for measure in measures():
+        values = [measure.shown(record[images].get(measure.name)) for images in ("train", name)]
+        row = [measure.label.format(**record[name]), *values]
+        if published and measure.name == "error_mc":
+            row.append(measure.shown(published[0]))
+        table.add_row(*row)
+    return table
+
+
+def run_table(records: list[Record], problems: dict[str, str] | None = None) -> Table:
+    """A row per finished run; runs with a problem follow, with what it was."""
+    shown = [measure for measure in measures() if measure.column]
+    table = Table()
+    for header in ("run", "images"):
+        table.add_column(header)
+    for measure in shown:
+        table.add_column(measure.column, justify="right")
+    for record in records:
+        name = held_out_name(record)
+        values = [measure.shown(record[name].get(measure.name)) for measure in shown]
+        table.add_row(record["run_id"], name, *values)
+    for run_id, problem in (problems or {}).items():
+        table.add_row(run_id, problem)
+    return table
+
+
+def attack_table(results: list[Record]) -> Table:
+    """A row per attacked run: its accuracy before, as the attack saw it, and asked again."""
+    table = Table()
+    for header in ("run", "attack", "images", "before", "seen", "asked again", "median L2"):
+        table.add_column(header, justify="left" if header in ("run", "attack") else "right")
+    for result in results:
+        attack = result["attack"]
+        table.add_row(
+            result["run_id"],
+            f"{attack['attack']['name']}, {attack['mode']}",
+            str(result["n"]),
+            percent(result["accuracy_before"]),
+            percent(result["accuracy_seen"]),
+            percent(result["accuracy_recheck"]),
+            four_digits(result["l2_median"]),
+        )
+    return table
+
+
+def audit_table(result: Record) -> Table:
+    """A row per check of an audited run."""
+    table = Table(title=result["run_id"])
+    for header in ("check", "expected", "measured", "passed", "meaning"):
+        table.add_column(header)
+    for check in result["checks"]:
+        passed = "yes" if check["passed"] else "[bold red]no"
+        table.add_row(check["name"], check["expected"], check["measured"], passed, check["meaning"])
+    return table
