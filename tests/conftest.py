@@ -10,20 +10,16 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from vibx import data
-
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-PACKAGE = Path(data.__file__).parent
 
 OFFLINE_LOAD = """
 import logging, os, socket, sys
 socket.getaddrinfo = socket.socket.connect = lambda *args, **kwargs: os._exit(97)
 logging.basicConfig(level=logging.INFO)
-from vibx import data
+from vibx.data import load
 from vibx.data.schemas import IDX
-data.load(IDX(name="mnist"))
+load(IDX("mnist"))
 assert "tensorflow" not in sys.modules
 """
 
@@ -32,7 +28,7 @@ def start(script, cache):
     return subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "VIBX_DATA_DIR": str(cache)},
-        cwd=PACKAGE.parent,
+        cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -39,7 +39,8 @@ def cached(entry: str, names: Sequence[str], prepare: Callable[[Path], Arrays]) 
     Args:
         entry: A directory's name.
         names: Those of the entry's arrays that are wanted.
-        prepare: Gives all arrays of the entry; its argument is a directory to work in.
+        prepare: Gives all arrays of the entry; its argument is an empty directory
+            to work in.
 
     Raises:
         DataError: the cache directory cannot be used.
@@ -66,7 +67,8 @@ def read_or_store(entry: Path, names: Sequence[str], prepare: Callable[[Path], A
     work = entry.with_name(f"{entry.name}.partial")
     shutil.rmtree(work, ignore_errors=True)  # a killed process may have left one
     try:
-        arrays = prepare(work / "work")
+        (work / "preparation").mkdir(parents=True)
+        arrays = prepare(work / "preparation")
         store(work / entry.name, arrays)
         shutil.rmtree(entry, ignore_errors=True)
         (work / entry.name).rename(entry)

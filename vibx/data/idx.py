@@ -1,16 +1,14 @@
-"""MNIST and the sets in its format, in the order of their files, through TFDS without TensorFlow.
+"""MNIST and the sets in its format, in the order of their files.
 
-TFDS checks every archive against its own checksums. The archives of MNIST come with this package,
-so that it needs no network. TFDS takes a second to import, so only preparing imports it.
+TFDS says where the archives are, and checks each against its own checksums. Those of MNIST come
+with this package, so that it needs no network. TFDS's own preparation would need TensorFlow, and
+shuffles. It takes a second to import, so only preparing imports it.
 """
 
-import contextlib
 import functools
 import gzip
-import io
 import logging
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import numpy as np
 
 from vibx.data import cache
 from vibx.data.images import ARRAYS, DataError, DataInfo, Splits, splits_from
-from vibx.data.tfds import decode, quiet_absl
+from vibx.data.tfds import quiet_absl
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +30,10 @@ SETS = {
     "kmnist": DataInfo((28, 28, 1), 10, 60_000, 10_000, "Clanuwat et al. 2018, arXiv:1812.01718"),
 }
 ARCHIVES = {
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+    "train_pixels": "train-images-idx3-ubyte.gz",
+    "train_labels": "train-labels-idx1-ubyte.gz",
+    "test_pixels": "t10k-images-idx3-ubyte.gz",
+    "test_labels": "t10k-labels-idx1-ubyte.gz",
 }
 BUNDLED = Path(__file__).parent
 PROBE_SECONDS = 5.0
@@ -49,60 +49,38 @@ def read_set(name: str) -> Splits:
 
 
 def prepare(name: str, directory: Path) -> cache.Arrays:
-    """Prepare a data set in `directory` with TFDS, from its archives, and decode it."""
-    logger.info("preparing %s (once, about 20 s)", name)
+    """Read the archives of a data set, which TFDS downloads to `directory` and verifies."""
+    logger.info("preparing %s (once)", name)
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
     bundled = BUNDLED / name
     archives = bundled if bundled.is_dir() else cache.directory() / "archives" / name
-    builder = idx_builder(name, directory)
-    require_archives(name, archives, url=builder.URL)
-    config = tfds.download.DownloadConfig(
-        manual_dir=archives, try_download_gcs=False, force_checksums_validation=True
+    stock: Any = tfds.builder_cls(name)
+    require_archives(name, archives, url=stock.URL)
+    manager = tfds.download.DownloadManager(
+        download_dir=directory,
+        manual_dir=archives,
+        url_infos=stock.url_infos,
+        force_checksums_validation=True,
     )
     tfds.disable_progress_bar()
     try:
-        with quiet_absl(), contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_dir=directory, download_config=config)
-            return decode(builder.info)
+        with quiet_absl():
+            paths = manager.download({array: stock.URL + file for array, file in ARCHIVES.items()})
     except (NonMatchingChecksumError, tfds.download.DownloadError) as error:
         problem = str(error).splitlines()[0].rstrip(":.")
         raise DataError(f"{name}: {problem}; put unmodified archives in {archives}") from error
-
-
-def idx_builder(name: str, directory: Path) -> Any:
-    """TFDS's own builder, made to read the archives without TensorFlow and to keep their order."""
-    import PIL.Image
-    import tensorflow_datasets as tfds
-
-    stock: Any = tfds.builder_cls(name)
-
-    class Builder(stock, skip_registration=True):  # type: ignore[call-arg]
-        name = stock.name
-        VERSION = stock.VERSION
-
-        def _info(self) -> Any:
-            return tfds.core.DatasetInfo(
-                builder=self, features=super()._info().features, disable_shuffling=True
-            )
-
-        def _split_generators(self, dl_manager: Any) -> Any:
-            urls = {s: [self.URL + file for file in files] for s, files in ARCHIVES.items()}
-            paths = dl_manager.download(urls)
-            return {split: self._generate_examples(*paths[split]) for split in ARCHIVES}
-
-        def _generate_examples(self, images: Path, labels: Path) -> Iterator[Any]:
-            pairs = zip(read_idx(images), read_idx(labels), strict=True)
-            for index, (image, label) in enumerate(pairs):
-                yield index, {"image": PIL.Image.fromarray(image), "label": int(label)}
-
-    return Builder(data_dir=directory, file_format="array_record")
+    arrays = {array: read_idx(path) for array, path in paths.items()}
+    return {
+        array: values.astype(np.int32) if values.ndim == 1 else values.reshape(len(values), -1)
+        for array, values in arrays.items()
+    }
 
 
 def require_archives(name: str, archives: Path, *, url: str) -> None:
     """Fail at once where TFDS would try for minutes to download what is missing."""
-    missing = [f for files in ARCHIVES.values() for f in files if not (archives / f).exists()]
+    missing = [file for file in ARCHIVES.values() if not (archives / file).exists()]
     if not missing:
         return
     probe = urllib.request.Request(url + missing[0], method="HEAD")

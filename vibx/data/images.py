@@ -1,6 +1,7 @@
 """What a data set is: images with labels, in two splits, and their description. Imports no jax."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vibx.errors import UserError
@@ -13,7 +14,8 @@ class DataError(UserError):
     """What is wrong with the data, or with what was asked of it, and what to do: one line."""
 
 
-class DataInfo(NamedTuple):
+@dataclass(frozen=True)
+class DataInfo:
     """What is known about a data set without reading it.
 
     Attributes:
@@ -28,7 +30,7 @@ class DataInfo(NamedTuple):
     classes: int
     train_images: int
     test_images: int
-    source: str
+    source: str = field(compare=False)  # sets of the same sizes share a compiled program
 
     @property
     def pixels(self) -> int:

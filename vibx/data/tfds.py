@@ -142,6 +142,9 @@ def decode_directory(directory: Path, reference: str, _: Path) -> cache.Arrays:
             return decode(tfds.builder_from_directory(directory).info)
     except DataError as error:
         raise DataError(f"data.dataset={reference}: {error}") from None
+    except Exception as error:  # damaged files make TFDS, protobuf and PIL raise anything
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"data.dataset={reference}: {directory} is damaged ({problem})") from error
 
 
 def decode(info: Any) -> cache.Arrays:
@@ -192,7 +195,7 @@ def image_and_label(info: Any) -> tuple[str, str]:
         isinstance(features.get(image), tfds.features.Image)
         and isinstance(features.get(label), tfds.features.ClassLabel)
     ):
-        raise DataError(f"has {', '.join(features)}: must have an image and its class")
+        raise DataError(f"has {', '.join(sorted(features))}: must have an image and its class")
     shape, dtype = features[image].shape, features[image].np_dtype
     if None in shape or dtype != np.uint8:
         raise DataError(
@@ -211,8 +214,8 @@ def as_images(
     for index, (image, label) in enumerate(pairs, 1):
         if index > count or image.shape != shape or not 0 <= label < classes:
             raise DataError(
-                f"example {index} of {count} is {image.shape} and of class {label}: must be "
-                f"{shape} and of a class from 0 to {classes - 1}"
+                f"example {index} of {count} is {by(image.shape)} and of class {label}: must be "
+                f"{by(shape)} and of a class from 0 to {classes - 1}"
             )
         images.pixels[index - 1], images.labels[index - 1] = image.ravel(), label
     if index < count:
@@ -239,7 +242,10 @@ def array_records(path: Path) -> Iterator[bytes]:
 
 
 def tfrecords(path: Path) -> Iterator[bytes]:
-    """The records of a tfrecord file: each after its length and followed by its checksum."""
+    """The records of a tfrecord file: each after its length and followed by a checksum.
+
+    The checksums, CRC-32C, are not looked at: what is damaged shows, if at all, when it is decoded.
+    """
     with path.open("rb") as file:
         while prefix := file.read(12):
             record = file.read(struct.unpack("<Qxxxx", prefix)[0])
