@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from vibx import store
-from vibx.report.models import OF_MODEL, different_keys
+from vibx.report import runs
 from vibx.store import RunError, StoredAttack
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -93,17 +93,16 @@ def describe(attacks: list[StoredAttack], *, vary: set[str]) -> pd.DataFrame:
 
 def require_same(attacks: list[StoredAttack], *, vary: set[str]) -> None:
     """Refuse attacks whose settings, or whose models' configurations, differ in other keys."""
+    runs.require_same([attack.run for attack in attacks], but=runs.OF_MODEL)
     first = attacks[0]
-    of_objective: dict[str, store.Record] = {}
+    of_objective: dict[str, StoredRun] = {}
     for attack in attacks:
-        config = attack.run.record["config"]
-        same_objective = of_objective.setdefault(config["objective"]["name"], config)
-        keys = different_keys(config, first.run.record["config"]) - OF_MODEL
-        keys |= different_keys(config, same_objective) - {"beta", "seed"}
-        keys |= different_keys(settings(attack), settings(first)) - vary
-        if keys:
+        objective = attack.run.record["config"]["objective"]["name"]
+        other = of_objective.setdefault(objective, attack.run)
+        runs.require_same([other, attack.run], but={"beta", "seed"})
+        if keys := runs.different_keys(settings(attack), settings(first)) - vary:
             raise RunError(
-                f"attacks on {attack.run.record['run_id']} and {first.run.record['run_id']} "
+                f"attacks on {first.run.record['run_id']} and {attack.run.record['run_id']} "
                 f"differ in {', '.join(sorted(keys))}"
             )
 

@@ -53,7 +53,7 @@ def files(name: str, figure: Figure, plotted: pd.DataFrame, *, scale: str) -> di
     The same records give the same bytes: the PDF goes without its date.
     """
     footer: Look = {"ha": "right", "va": "bottom", "fontsize": FOOTER, "color": "0.4"}
-    figure.text(0.998, 0.003, f"scale: {scale}", **footer)
+    figure.text(0.995, 0.003, f"scale: {scale}", **footer)
     return {
         f"{name}.pdf": rendered(figure, format="pdf", metadata={"CreationDate": None}),
         f"{name}.png": rendered(figure, format="png"),

@@ -2,9 +2,8 @@
 
 import pandas as pd
 
+from vibx.report import runs, tables
 from vibx.report.drawings import Drawing, Files, Source
-from vibx.report.models import model_name
-from vibx.report.tables import csv, files, markdown
 from vibx.store import StoredAttack
 
 CHECK = ["check", "expected", "measured", "passed", "meaning"]
@@ -21,8 +20,9 @@ def draw(source: Source) -> Files:
             "checks passed."
         )
         rows = checks[CHECK].assign(passed=checks["passed"].map({True: "yes", False: "**no**"}))
-        sections.append(markdown(CHECK, rows.to_numpy().tolist(), caption=caption, rule="---"))
-    return files("audit", csv=csv(table), md="\n".join(sections))
+        body = rows.to_numpy().tolist()
+        sections.append(tables.markdown(CHECK, body, caption=caption, rule="---"))
+    return tables.files("audit", csv=tables.csv(table), md="\n".join(sections))
 
 
 DRAWING = Drawing("Audit", experiments=("attack_audit",), draw=draw, attacked=("table1", "figure1"))
@@ -34,7 +34,7 @@ def audit(audits: list[StoredAttack]) -> pd.DataFrame:
         [
             {
                 "run_id": record["run_id"],
-                "model": model_name(run.record["config"]),
+                "model": runs.model_name(run.record["config"]),
                 "images": record["attack"]["n"],
                 "check": check["name"],
                 **{column: check[column] for column in CHECK[1:]},

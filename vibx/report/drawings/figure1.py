@@ -3,30 +3,14 @@
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vibx.report import published as paper
+from vibx.report import runs, style
 from vibx.report.drawings import Drawing, Files, Source
-from vibx.report.models import data_info
-from vibx.report.panels import K2, K256, require_panel
-from vibx.report.style import (
-    COLUMNS,
-    HOLLOW,
-    REFERENCE,
-    WIDTH,
-    Look,
-    curve,
-    draw_curve,
-    files,
-    in_mathtext,
-    in_style,
-    lay_out,
-    log_axis,
-    percent,
-)
+from vibx.report.style import Look, in_style
 from vibx.store import StoredRun
 
 
@@ -42,15 +26,15 @@ class Curve(NamedTuple):
 TRAIN: Look = {"color": "#0072B2", "linestyle": "-.", "marker": "s"}
 TEST: Look = {"color": "#D55E00", "linestyle": "-", "marker": "o"}
 ERRORS = {
-    "train, 1 shot eval": Curve("train", "error_1", {**TRAIN, **HOLLOW, "linestyle": ":"}),
+    "train, 1 shot eval": Curve("train", "error_1", {**TRAIN, **style.HOLLOW, "linestyle": ":"}),
     "train, avg eval": Curve("train", "error_mc", TRAIN),
-    "test, 1 shot eval": Curve("test", "error_1", {**TEST, **HOLLOW, "linestyle": "--"}),
+    "test, 1 shot eval": Curve("test", "error_1", {**TEST, **style.HOLLOW, "linestyle": "--"}),
     "test, avg eval": Curve("test", "error_mc", TEST),
 }
-INFORMATION: dict[str, Look] = {"train": {**TRAIN, **HOLLOW}, "test": TEST}
+INFORMATION: dict[str, Look] = {"train": {**TRAIN, **style.HOLLOW}, "test": TEST}
 PAPER: Look = {"color": "black", "linestyle": "none", "zorder": 3}
 PUBLISHED: dict[str, tuple[str, Look]] = {
-    "paper, 1 shot eval": ("error_1", {**PAPER, **HOLLOW, "marker": "D"}),
+    "paper, 1 shot eval": ("error_1", {**PAPER, **style.HOLLOW, "marker": "D"}),
     "paper, avg eval": ("error_mc", {**PAPER, "marker": "*", "markersize": 5}),
 }
 
@@ -58,7 +42,7 @@ PUBLISHED: dict[str, tuple[str, Look]] = {
 def draw(source: Source) -> Files:
     """Draw Figure 1 from both of its experiments."""
     drawn = figure1(source.found["figure1"], source.found["figure1b"])
-    return files("figure1", *drawn, scale=source.scale)
+    return style.files("figure1", *drawn, scale=source.scale)
 
 
 DRAWING = Drawing("Figure 1", experiments=("figure1", "figure1b"), draw=draw)
@@ -79,59 +63,58 @@ def figure1(k256: list[StoredRun], k2: list[StoredRun]) -> tuple[Figure, pd.Data
     Raises:
       RunError: runs that do not belong in one panel, or a beta that lacks a seed of the others.
     """
-    require_panel(k256, K256)
-    require_panel(k2, K2)
-    classes = data_info(k256[0]).classes
-    figure = Figure(figsize=(WIDTH, 4.8))
+    runs.require_panel(k256, runs.K256)
+    runs.require_panel(k2, runs.K2)
+    measured, bits = measurements(k256), math.log2(runs.data_info(k256[0]).classes)
+    figure = Figure(figsize=(style.WIDTH, 4.8))
     (a, b), (c, d) = figure.subplots(2, 2)
     plotted = {
         "a": draw_errors(a, k256, title="(a) $K = 256$"),
         "b": draw_errors(b, k2, title="(b) $K = 2$, full covariance"),
-        "c": draw_plane(c, k256, classes, title="(c) $K = 256$"),
-        "d": draw_rate(d, k256, classes, title="(d) $K = 256$"),
+        "c": draw_plane(c, measured, bits, title="(c) $K = 256$"),
+        "d": draw_rate(d, measured, bits, title="(d) $K = 256$"),
     }
     lines, labels = b.get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside upper center", ncols=3)
-    lay_out(figure)
+    style.lay_out(figure)
     table = pd.concat(plotted, names=["panel", "curve", "row"]).reset_index()
-    return figure, table[COLUMNS].astype({"seeds": "Int64"})
+    return figure, table[style.COLUMNS].astype({"seeds": "Int64"})
 
 
 def draw_errors(axes: Axes, stored: list[StoredRun], *, title: str) -> pd.DataFrame:
     """Draw panel (a) or (b), error against beta; returns what it plots."""
     measured, config = measurements(stored), stored[0].record["config"]
     curves = {
-        label: curve(measured.loc[[images]], x="beta", y=quantity)
+        label: style.curve(measured.loc[[images]], x="beta", y=quantity)
         for label, (images, quantity, _) in ERRORS.items()
     }
     points = published(config)
     average = curves["test, avg eval"]
     best = average.loc[[average["y"].idxmin()]]
     plotted = pd.concat([*curves.values(), *points.values()])
-    log_axis(axes, "x", plotted["x"])
-    log_axis(axes, "y", [*plotted["y"], *plotted["y_low"].dropna(), 1], label=percent)
+    style.log_axis(axes, "x", plotted["x"])
+    style.log_axis(axes, "y", [*plotted["y"], *plotted["y_low"].dropna(), 1], label=style.percent)
     for label, points_of_curve in curves.items():
-        draw_curve(axes, points_of_curve, label, ERRORS[label].look)
+        style.draw_curve(axes, points_of_curve, label, ERRORS[label].look)
     for label, table in points.items():
         axes.plot(table["x"], table["y"], label=label, **PUBLISHED[label][1])
     best_beta = best["beta"].item()
-    line = axes.axvline(best_beta, **REFERENCE)
+    line = axes.axvline(best_beta, **style.REFERENCE)
     axes.set(title=title, xlabel=r"$\beta$", ylabel="error rate")
     axes.legend(
         [line],
-        [rf"best $\beta =$ {in_mathtext(best_beta)}"],
+        [rf"best $\beta =$ {style.in_mathtext(best_beta)}"],
         title=legend_note(measured, config),
         alignment="left",
     )
     return pd.concat({**curves, **points, "best beta": best})
 
 
-def draw_plane(axes: Axes, stored: list[StoredRun], classes: int, *, title: str) -> pd.DataFrame:
+def draw_plane(axes: Axes, measured: pd.DataFrame, bits: float, *, title: str) -> pd.DataFrame:
     """Draw panel (c), I(Z,Y) against I(Z,X); returns what it plots."""
-    measured = measurements(stored)
-    log_axis(axes, "x", np.append(measured["izx_upper_bits"], math.log2(classes)))
-    plotted = draw_information(axes, measured, classes, x="izx_upper_bits", y="izy_lower_bits")
-    axes.axvline(math.log2(classes), **REFERENCE)
+    style.log_axis(axes, "x", [*measured["izx_upper_bits"], bits])
+    plotted = draw_information(axes, measured, bits, x="izx_upper_bits", y="izy_lower_bits")
+    axes.axvline(bits, **style.REFERENCE)
     axes.set(
         title=title,
         xlabel=r"$I(Z,X)$ at most, bits ($\leftarrow$ larger $\beta$)",
@@ -141,26 +124,25 @@ def draw_plane(axes: Axes, stored: list[StoredRun], classes: int, *, title: str)
     return plotted
 
 
-def draw_rate(axes: Axes, stored: list[StoredRun], classes: int, *, title: str) -> pd.DataFrame:
+def draw_rate(axes: Axes, measured: pd.DataFrame, bits: float, *, title: str) -> pd.DataFrame:
     """Draw panel (d), I(Z,X) against beta; returns what it plots."""
-    measured = measurements(stored)
-    log_axis(axes, "x", measured["beta"])
-    log_axis(axes, "y", np.append(measured["izx_upper_bits"], math.log2(classes)))
-    plotted = draw_information(axes, measured, classes, x="beta", y="izx_upper_bits")
+    style.log_axis(axes, "x", measured["beta"])
+    style.log_axis(axes, "y", [*measured["izx_upper_bits"], bits])
+    plotted = draw_information(axes, measured, bits, x="beta", y="izx_upper_bits")
     axes.set(title=title, xlabel=r"$\beta$", ylabel="$I(Z,X)$ at most, bits")
     axes.legend(loc="lower left")
     return plotted
 
 
 def draw_information(
-    axes: Axes, measured: pd.DataFrame, classes: int, *, x: str, y: str
+    axes: Axes, measured: pd.DataFrame, bits: float, *, x: str, y: str
 ) -> pd.DataFrame:
     """Draw a curve for the train and the test images, and a line at the bits that name a class."""
-    bits = math.log2(classes)
-    curves = {images: curve(measured.loc[[images]], x=x, y=y) for images in INFORMATION}
+    classes = round(2**bits)
+    curves = {images: style.curve(measured.loc[[images]], x=x, y=y) for images in INFORMATION}
     for images, plotted in curves.items():
-        draw_curve(axes, plotted, images, INFORMATION[images])
-    axes.axhline(bits, label=rf"$\log_2 {classes}$ bits", **REFERENCE)
+        style.draw_curve(axes, plotted, images, INFORMATION[images])
+    axes.axhline(bits, label=rf"$\log_2 {classes}$ bits", **style.REFERENCE)
     return pd.concat({**curves, f"log2({classes})": pd.DataFrame([{"y_name": y, "y": bits}])})
 
 

@@ -16,9 +16,9 @@ from matplotlib.patheffects import withStroke
 
 from vibx import store
 from vibx.report import published as paper
+from vibx.report import runs, style
 from vibx.report.drawings import Drawing, Files, Source
-from vibx.report.panels import K2, require_panel
-from vibx.report.style import SMALL, WIDTH, Array, files, in_mathtext, in_style, lay_out
+from vibx.report.style import Array, in_style
 from vibx.store import Record, RunError, StoredRun
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -38,7 +38,7 @@ CLASS_COLORS = (
 
 def draw(source: Source) -> Files:
     """Draw Figure 2."""
-    return files("figure2", *figure2(source.found["figure2"]), scale=source.scale)
+    return style.files("figure2", *figure2(source.found["figure2"]), scale=source.scale)
 
 
 DRAWING = Drawing("Figure 2", experiments=("figure2",), draw=draw)
@@ -60,12 +60,12 @@ def figure2(stored: list[StoredRun]) -> tuple[Figure, pd.DataFrame]:
       RunError: runs that do not belong in one figure, a beta without a run, or a run without its
         embedding.
     """
-    require_panel(stored, K2)
+    runs.require_panel(stored, runs.K2)
     chosen = [first_seed(stored, beta) for beta in paper.FIGURE_2]
     embeddings = [store.read_arrays(run.directory / store.EMBEDDING) for run in chosen]
     classes = len(embeddings[0]["decoder_bias"])
     colors = np.resize(CLASS_COLORS, classes)
-    figure = Figure(figsize=(WIDTH, 2.5))
+    figure = Figure(figsize=(style.WIDTH, 2.5))
     panels = figure.subplots(1, len(chosen))
     for letter, axes, run, embedding in zip("abc", panels, chosen, embeddings, strict=True):
         image = draw_embedding(axes, embedding, colors)
@@ -80,7 +80,7 @@ def figure2(stored: list[StoredRun]) -> tuple[Figure, pd.DataFrame]:
         handlelength=1,
         title="true class",
     )
-    lay_out(figure)
+    style.lay_out(figure)
     return figure, pd.concat(map(posteriors, "abc", chosen, embeddings), ignore_index=True)
 
 
@@ -88,7 +88,7 @@ def first_seed(stored: list[StoredRun], beta: float) -> StoredRun:
     """The run of a beta that has the smallest seed."""
     found = [run for run in stored if run.record["config"]["beta"] == beta]
     if not found:
-        raise RunError(f"no run with beta={beta:g}, {K2}")
+        raise RunError(f"no run with beta={beta:g}, {runs.K2}")
     return min(found, key=lambda run: run.record["config"]["seed"])
 
 
@@ -160,7 +160,7 @@ def set_title(axes: Axes, letter: str, record: Record) -> None:
     """Title a panel with beta and the run's errors, and the paper's below them in small."""
     beta, test = record["config"]["beta"], record["test"]
     ours = errors_in_mathtext(test["error_mc"], test["error_1"])
-    axes.set_title(rf"({letter}) $\beta =$ {in_mathtext(beta)}" + f"\n{ours}", pad=11)
+    axes.set_title(rf"({letter}) $\beta =$ {style.in_mathtext(beta)}" + f"\n{ours}", pad=11)
     if record["config"]["data"]["name"] == "mnist":
         axes.annotate(
             f"paper: {errors_in_mathtext(*paper.FIGURE_2[beta])}",
@@ -169,7 +169,7 @@ def set_title(axes: Axes, letter: str, record: Record) -> None:
             xycoords="axes fraction",
             textcoords="offset points",
             ha="center",
-            fontsize=SMALL,
+            fontsize=style.SMALL,
         )
 
 

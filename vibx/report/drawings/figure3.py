@@ -11,19 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from vibx.report.attacked import (
-    MODEL,
-    NORMS,
-    SEEDS,
-    Arrays,
-    describe_targeted,
-    outcomes,
-    read,
-    settings,
-)
+from vibx.report import attacked, runs, style
+from vibx.report.attacked import MODEL, SEEDS, Arrays
 from vibx.report.drawings import Drawing, Files, Source
-from vibx.report.models import data_info
-from vibx.report.style import SMALL, WIDTH, Look, files, in_mathtext, in_style, lay_out
+from vibx.report.style import Look, in_style
 from vibx.store import StoredAttack
 
 # What most answers to an attacked image are, and its border. The colours are the paper's; they
@@ -39,7 +30,7 @@ UNDONE: Look = {"color": "black", "markerfacecolor": "white", "marker": "o", "li
 
 def draw(source: Source) -> Files:
     """Draw Figure 3."""
-    return files("figure3", *figure3(source.found["figure3"]), scale=source.scale)
+    return style.files("figure3", *figure3(source.found["figure3"]), scale=source.scale)
 
 
 DRAWING = Drawing("Figure 3", experiments=("figure3",), draw=draw, attacked=("table1", "figure1"))
@@ -62,30 +53,30 @@ def figure3(targeted: list[StoredAttack]) -> tuple[Figure, pd.DataFrame]:
       RunError: attacks that do not belong in one figure, none on the deterministic model or on
         VIB, or a model that lacks a seed of the others.
     """
-    described = describe_targeted(targeted)
+    described = attacked.describe_targeted(targeted)
     shown = described.sort_values([*MODEL, *SEEDS]).drop_duplicates(MODEL)
-    found = [read(targeted[row]) for row in shown.index]
-    shape = data_info(targeted[0].run).shape
+    found = [attacked.read(targeted[row]) for row in shown.index]
+    shape = runs.data_info(targeted[0].run).shape
     originals, indices = found[0]["original"], found[0]["index"]
-    figure = Figure(figsize=(WIDTH, 0.7 + WIDTH * len(indices) / (len(found) + 1.6)))
+    figure = Figure(figsize=(style.WIDTH, 0.7 + style.WIDTH * len(indices) / (len(found) + 1.6)))
     grid = figure.subplots(len(indices), len(found) + 1, squeeze=False)
-    figure.supylabel("index of the test image", fontsize=SMALL)
+    figure.supylabel("index of the test image", fontsize=style.SMALL)
     for axes, original, index in zip(grid[:, 0], originals, indices, strict=True):
         draw_image(axes, original / 255, shape)
-        axes.set_ylabel(str(index), fontsize=SMALL, rotation=0, ha="right", va="center")
+        axes.set_ylabel(str(index), fontsize=style.SMALL, rotation=0, ha="right", va="center")
     titles = ["original", *map(column_title, shown["model"], shown["beta"])]
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=SMALL, linespacing=1.5)
+        axes.set_title(title, fontsize=style.SMALL, linespacing=1.5)
     for column, arrays in zip(grid.T[1:], found, strict=True):
         draw_column(column, arrays, shape)
-    explain_borders(figure, settings(targeted[0]))
-    lay_out(figure)
+    explain_borders(figure, attacked.settings(targeted[0]))
+    style.lay_out(figure)
     return figure, pd.concat(map(image_rows, shown.to_dict("records"), found), ignore_index=True)
 
 
 def column_title(model: str, beta: float) -> str:
     """A model and its beta, if it has one."""
-    return model if np.isnan(beta) else f"{model}, $\\beta =$\n{in_mathtext(beta)}"
+    return model if np.isnan(beta) else f"{model}, $\\beta =$\n{style.in_mathtext(beta)}"
 
 
 def draw_image(axes: Axes, pixels: npt.NDArray[Any], shape: tuple[int, int, int]) -> None:
@@ -98,7 +89,7 @@ def draw_image(axes: Axes, pixels: npt.NDArray[Any], shape: tuple[int, int, int]
 
 def draw_column(column: npt.NDArray[Any], arrays: Arrays, shape: tuple[int, int, int]) -> None:
     """Draw a model's attacked images in their borders."""
-    names = outcomes(arrays)
+    names = attacked.outcomes(arrays)
     undone = arrays["success"] & (names != "target")
     for axes, image, name, marked in zip(column, arrays["adversarial"], names, undone, strict=True):
         draw_image(axes, image, shape)
@@ -129,9 +120,9 @@ def image_rows(model: dict[Hashable, Any], arrays: Arrays) -> pd.DataFrame:
         {
             **{key: model[key] for key in (*MODEL, *SEEDS)},
             **{name: arrays[name] for name in ("index", "label", "target")},
-            "outcome": outcomes(arrays),
+            "outcome": attacked.outcomes(arrays),
             "seen": arrays["success"],
             "goal_share": votes[np.arange(len(votes)), target] / votes.sum(axis=1),
-            **{name: arrays[name] for name in NORMS},
+            **{name: arrays[name] for name in attacked.NORMS},
         }
     )

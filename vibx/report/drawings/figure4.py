@@ -10,35 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
-from vibx.report.attacked import (
-    BASE,
-    MEAN_MODE,
-    NORMS,
-    SEEDS,
-    VIB,
-    describe,
-    describe_targeted,
-    description,
-    outcomes,
-    read,
-    settings,
-)
+from vibx.report import attacked, style
+from vibx.report.attacked import BASE, MEAN_MODE, VIB
 from vibx.report.drawings import Drawing, Files, Source
-from vibx.report.style import (
-    COLUMNS,
-    HOLLOW,
-    REFERENCE,
-    SMALL,
-    WIDTH,
-    Look,
-    curve,
-    draw_curve,
-    files,
-    in_style,
-    lay_out,
-    log_axis,
-    percent,
-)
+from vibx.report.style import HOLLOW, Look, in_style
 from vibx.store import RunError, StoredAttack
 
 KAPPAS = 0.0, 1.0  # none, as the paper has it, and a lead of one logit
@@ -94,7 +69,7 @@ PANELS = {
 def draw(source: Source) -> Files:
     """Draw Figure 4, (a) from Figure 3's images."""
     accuracy = source.found["figure4"] + source.found["mean_mode"]
-    return files("figure4", *figure4(source.found["figure3"], accuracy), scale=source.scale)
+    return style.files("figure4", *figure4(source.found["figure3"], accuracy), scale=source.scale)
 
 
 DRAWING = Drawing(
@@ -124,22 +99,22 @@ def figure4(
       RunError: attacks that do not belong in one panel, none on the deterministic model or on
         VIB, or a model that lacks a mode, a confidence or a seed of the others.
     """
-    describe_targeted(targeted)
-    described = describe(accuracy, vary={"seed", "mode", "confidence"})
+    attacked.describe_targeted(targeted)
+    described = attacked.describe(accuracy, vary={"seed", "mode", "confidence"})
     for mode, kappa in product(MODES, KAPPAS):
         if not ((described["mode"] == mode) & (described["confidence"] == kappa)).any():
             raise RunError(f"no {mode} attack with confidence={kappa:g}")
     measured = described.join(pd.DataFrame([attack.record for attack in accuracy]))
-    figure = Figure(figsize=(WIDTH, 5.4))
+    figure = Figure(figsize=(style.WIDTH, 5.4))
     (a, b), (c, d) = figure.subplots(2, 2)
     plotted = [draw_norms(a, targeted).assign(panel="a")]
     for axes, letter, (title, panel) in zip((b, c, d), "bcd", PANELS.items(), strict=True):
         plotted.append(draw_panel(axes, measured, title, panel).assign(panel=letter))
     for axes in (b, c):
         axes.set(ylim=(-0.05, 1.05), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
-        axes.yaxis.set_major_formatter(lambda tick, _: percent(round(tick, 1)))
+        axes.yaxis.set_major_formatter(lambda tick, _: style.percent(round(tick, 1)))
     d.set_ylabel("$L_2$, pixels of range 1")
-    n = len(described[SEEDS].drop_duplicates())
+    n = len(described[attacked.SEEDS].drop_duplicates())
     executions = f"mean and range of {n} executions" if n > 1 else "one execution"
     figure.legend(
         [Line2D([], [], **look) for look in MODES.values()],
@@ -147,53 +122,53 @@ def figure4(
         loc="outside lower center",
         ncols=2,
         title=f"(b), (c), (d): {measured['n'].iloc[0]} test images, {executions}; "
-        "re-evaluated under independent noise",
+        "re-evaluated: under independent noise",
     )
-    lay_out(figure)
+    style.lay_out(figure)
     table = pd.concat(plotted, ignore_index=True)
-    return figure, table[COLUMNS].astype({"seeds": "Int64"})
+    return figure, table[style.COLUMNS].astype({"seeds": "Int64"})
 
 
 def mean_norms(attack: StoredAttack) -> dict[str, float]:
     """Mean norms of the successes that the attack saw, how many they are, and how many hold."""
-    arrays = read(attack)
+    arrays = attacked.read(attack)
     seen = arrays["success"]
-    means = {name: arrays[name][seen].mean() if seen.any() else np.nan for name in NORMS}
-    return {**means, "seen": seen.sum(), "hold": (outcomes(arrays) == "target").sum()}
+    means = {name: arrays[name][seen].mean() if seen.any() else np.nan for name in attacked.NORMS}
+    return {**means, "seen": seen.sum(), "hold": (attacked.outcomes(arrays) == "target").sum()}
 
 
 def draw_norms(axes: Axes, targeted: list[StoredAttack]) -> pd.DataFrame:
     """Draw panel (a), norms relative to the deterministic model's; returns what it plots."""
-    described = pd.DataFrame(map(description, targeted))
+    described = pd.DataFrame(map(attacked.description, targeted))
     measured = described.join(pd.DataFrame(map(mean_norms, targeted)))
-    measured[NORMS] /= measured.loc[measured["model"] == BASE, NORMS].mean()
+    measured[attacked.NORMS] /= measured.loc[measured["model"] == BASE, attacked.NORMS].mean()
     curves = {
         (model, quantity): named_curve(rows, quantity, f"{model}, {quantity}")
         for model, rows in measured.groupby("model")
-        for quantity in (*NORMS, "seen", "hold")
+        for quantity in (*attacked.NORMS, "seen", "hold")
     }
     for quantity, (label, look) in NORM_LOOKS.items():
-        draw_curve(axes, curves[VIB, quantity], label, look)
-    axes.axhline(1, **REFERENCE)
-    given, n = settings(targeted[0]), len(read(targeted[0])["index"])
+        style.draw_curve(axes, curves[VIB, quantity], label, look)
+    axes.axhline(1, **style.REFERENCE)
+    given, n = attacked.settings(targeted[0]), len(attacked.read(targeted[0])["index"])
     title = rf"(a) {n} images to class {given['target']}, $\kappa = {given['confidence']:g}$"
     label_panel(axes, title, measured, *axes.get_legend_handles_labels())
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     axes.set(ylim=(low, low + 1.3 * (high - low)), xlim=(left / 1.5, right * 1.5))
     axes.set_ylabel("norm relative to deterministic")
-    small: Look = {"xycoords": axes.get_xaxis_transform(), "fontsize": SMALL}
+    small: Look = {"xycoords": axes.get_xaxis_transform(), "fontsize": style.SMALL}
     for height, quantity in ((0.88, "seen"), (0.8, "hold")):
         for point in curves[VIB, quantity].itertuples():
             axes.annotate(f"{point.y:.3g}", (point.x, height), ha="center", **small)
-        axes.annotate(quantity, (1.02, height), xycoords="axes fraction", fontsize=SMALL)
+        axes.annotate(quantity, (1.02, height), xycoords="axes fraction", fontsize=style.SMALL)
     note = f"successes of {n}, seen and that hold:"
-    axes.annotate(note, (0.02, 0.96), xycoords="axes fraction", fontsize=SMALL)
+    axes.annotate(note, (0.02, 0.96), xycoords="axes fraction", fontsize=style.SMALL)
     return pd.concat(curves.values())
 
 
 def draw_panel(axes: Axes, measured: pd.DataFrame, title: str, panel: list[Curves]) -> pd.DataFrame:
-    """Draw panel (b), (c) or (d); returns what it plots, and with it the same of other models."""
+    """Draw panel (b), (c) or (d); returns what it plots, and the same of other models."""
     plotted, handles, labels = [], [], []
     for curves in panel:
         rows = measured[measured["confidence"] == curves.kappa]
@@ -213,7 +188,7 @@ def draw_mode(axes: Axes, plotted: pd.DataFrame, name: str, mode: str, look: Loo
     """Draw a mode's curve, a level line where there is no beta."""
     look = MODES[mode] | look
     if plotted["beta"].notna().all():
-        draw_curve(axes, plotted, name, look)
+        style.draw_curve(axes, plotted, name, look)
         return
     _, dashes = look["linestyle"]
     shift = sum(dashes) / 2 * (mode == "targeted")  # equal lines are both seen
@@ -222,14 +197,14 @@ def draw_mode(axes: Axes, plotted: pd.DataFrame, name: str, mode: str, look: Loo
 
 def named_curve(measured: pd.DataFrame, quantity: str, name: str) -> pd.DataFrame:
     """A quantity over beta, mean and range over the seeds, with the curve's name."""
-    return curve(measured, x="beta", y=quantity).assign(curve=name)
+    return style.curve(measured, x="beta", y=quantity).assign(curve=name)
 
 
 def label_panel(
     axes: Axes, title: str, measured: pd.DataFrame, handles: list[Any], labels: list[Any]
 ) -> None:
     """Make the axis of beta, and put the title and a legend above, where no data are."""
-    log_axis(axes, "x", measured["beta"].dropna())
+    style.log_axis(axes, "x", measured["beta"].dropna())
     axes.set_xlabel(r"$\beta$")
     axes.set_title(title, pad=26)
     axes.legend(

@@ -4,20 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from vibx.report import statistics
+from vibx.report import runs, statistics, tables
 from vibx.report.drawings import Drawing, Files, Source
-from vibx.report.models import (
-    NAMES,
-    OF_MODEL,
-    OF_RECIPE,
-    by_model,
-    error_of,
-    objective_of,
-    recipe_text,
-    require_same,
-    wrong_answers,
-)
-from vibx.report.tables import cell, columns, csv, files, markdown
 from vibx.store import StoredRun
 
 
@@ -25,7 +13,7 @@ def draw(*sources: Source) -> Files:
     """Draw recipes.csv and recipes.md."""
     stored_by_scale = {source.scale: source.found["table1"] for source in sources}
     table = recipes(stored_by_scale)
-    recipe = {scale: recipe_text(stored[0]) for scale, stored in stored_by_scale.items()}
+    recipe = {scale: runs.recipe_text(stored[0]) for scale, stored in stored_by_scale.items()}
     first, *others = recipe
     header = {
         (f"error_mc_{scale}", "percent"): f"{scale} ({text}): error, %"
@@ -43,11 +31,8 @@ def draw(*sources: Source) -> Files:
         "Differences are over the seeds that both have; minus VIB: [95% interval over seeds and "
         "test images], as in Table 1."
     )
-    return files(
-        "recipes",
-        csv=csv(table),
-        md=markdown(["model", *header.values()], body, caption=caption),
-    )
+    text = tables.markdown(["model", *header.values()], body, caption=caption)
+    return tables.files("recipes", csv=tables.csv(table), md=text)
 
 
 DRAWING = Drawing("Recipes", experiments=("table1",), draw=draw, compared=("paper", "fast"))
@@ -61,25 +46,25 @@ def recipes(stored_by_scale: dict[str, list[StoredRun]]) -> pd.DataFrame:
     Raises:
       RunError: the runs of a scale differ in their recipe, or any two in data or architecture.
     """
-    require_same(
-        [r for stored in stored_by_scale.values() for r in stored], but=OF_MODEL | OF_RECIPE
-    )
+    everything = [run for stored in stored_by_scale.values() for run in stored]
+    runs.require_same(everything, but=runs.OF_MODEL | runs.OF_RECIPE)
     by_scale = {}
     for scale, stored in stored_by_scale.items():
-        require_same(stored, but=OF_MODEL)
-        by_scale[scale] = by_model(stored, held_out="test")
-    models = {name: objective_of(s) for scale in by_scale.values() for name, s in scale.items()}
-    vib = {
-        scale: next((seeds for seeds in found.values() if objective_of(seeds) == "vib"), {})
-        for scale, found in by_scale.items()
+        runs.require_same(stored, but=runs.OF_MODEL)
+        by_scale[scale] = runs.by_model(stored, held_out="test")
+    objectives = {
+        name: runs.objective_of(seeds)
+        for models in by_scale.values()
+        for name, seeds in models.items()
     }
-    order = {objective: position for position, objective in enumerate(NAMES)}
+    order = {objective: position for position, objective in enumerate(runs.NAMES)}
     rows = []
-    for name in sorted(models, key=lambda name: order.get(models[name], len(order))):
+    for name in sorted(objectives, key=lambda name: order.get(objectives[name], len(order))):
         seeds_by_scale = {scale: by_scale[scale].get(name, {}) for scale in by_scale}
         row = {"model": name, **error_columns(seeds_by_scale)}
         for scale, seeds in seeds_by_scale.items():
-            minus = {} if models[name] == "vib" else vib[scale]
+            vib = (s for other, s in by_scale[scale].items() if objectives[other] == "vib")
+            minus = {} if objectives[name] == "vib" else next(vib, {})
             row |= minus_vib_columns(f"minus_vib_{scale}", seeds, minus)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -92,14 +77,14 @@ def minus_vib_columns(
     common = sorted(seeds.keys() & vib.keys())
     if len(common) < 2:
         return estimate_columns(name, "points", [])
-    wrong = wrong_answers(
+    wrong = runs.wrong_answers(
         {"model": {s: seeds[s] for s in common}, "vib": {s: vib[s] for s in common}}
     )
     crossed = statistics.crossed_bootstrap(
         wrong["model"], minus=wrong["vib"], seed=statistics.BOOTSTRAP_SEED
     )
     return {
-        **columns(name, "points", crossed.difference, crossed.interval),
+        **tables.columns(name, "points", crossed.difference, crossed.interval),
         f"{name}_p": crossed.p,
         f"{name}_seeds": len(common),
     }
@@ -108,7 +93,7 @@ def minus_vib_columns(
 def error_columns(seeds_by_scale: dict[str, dict[int, StoredRun]]) -> dict[str, Any]:
     """A model's error with each recipe, and the differences; empty where it was not trained."""
     errors = {
-        scale: {seed: error_of(run, "test") for seed, run in seeds.items()}
+        scale: {seed: runs.error_of(run, "test") for seed, run in seeds.items()}
         for scale, seeds in seeds_by_scale.items()
     }
     row: dict[str, Any] = {}
@@ -125,12 +110,12 @@ def error_columns(seeds_by_scale: dict[str, dict[int, StoredRun]]) -> dict[str, 
 def estimate_columns(name: str, unit: str, values: list[float]) -> dict[str, Any]:
     """The mean of a value per seed, its interval, and the number of seeds, which may be 0."""
     if not values:
-        return {**columns(name, unit, None, None), f"{name}_seeds": 0}
+        return {**tables.columns(name, unit, None, None), f"{name}_seeds": 0}
     mean, interval, seeds = statistics.over_seeds(values)
-    return {**columns(name, unit, mean, interval), f"{name}_seeds": seeds}
+    return {**tables.columns(name, unit, mean, interval), f"{name}_seeds": seeds}
 
 
 def with_seeds(row: dict[Any, Any], name: str, unit: str) -> str:
     """A value with its interval and its number of seeds."""
     seeds = row[f"{name}_seeds"]
-    return f"{cell(row, name, unit)} ({seeds})" if seeds else "-"
+    return f"{tables.cell(row, name, unit)} ({seeds})" if seeds else "-"

@@ -6,18 +6,8 @@ import pandas as pd
 import yaml
 
 from vibx import config
-from vibx.report import statistics
+from vibx.report import runs, statistics, tables
 from vibx.report.drawings import Drawing, Files, Source
-from vibx.report.models import (
-    OF_MODEL,
-    by_model,
-    error_of,
-    model_name,
-    origin_text,
-    require_same,
-    require_same_seeds,
-)
-from vibx.report.tables import cell, columns, csv, files, markdown
 from vibx.store import StoredRun
 
 
@@ -26,21 +16,23 @@ def draw(source: Source) -> Files:
     table = selections(source.found)
     first = next(iter(source.found.values()))[0]
     caption = (
-        f"Choice of the regularisers' numbers on {origin_text(first, scale=source.scale)}: error "
-        f"on {first.record['validation']['n']:,} training images held out for validation, mean "
-        "over seeds [95% t interval]."
+        "Choice of the regularisers' numbers on "
+        f"{runs.origin_text(first, scale=source.scale)}: error on "
+        f"{first.record['validation']['n']:,} training images held out for validation, mean over "
+        "seeds [95% t interval]."
     )
     header = ["model", "validation error, %", "seeds", ""]
     body = [
         [
             row["model"],
-            cell(row, "validation_error_mc", "percent"),
+            tables.cell(row, "validation_error_mc", "percent"),
             str(row["seeds"]),
             ", ".join(mark for mark in ("best", "in_use") if row[mark]).replace("_", " "),
         ]
         for row in table.to_dict("records")
     ]
-    return files("selections", csv=csv(table), md=markdown(header, body, caption=caption))
+    text = tables.markdown(header, body, caption=caption)
+    return tables.files("selections", csv=tables.csv(table), md=text)
 
 
 DRAWING = Drawing(
@@ -56,11 +48,11 @@ def selections(found: dict[str, list[StoredRun]]) -> pd.DataFrame:
     Raises:
       RunError: a run has no validation error, or the runs differ in more than the model.
     """
-    require_same([run for stored in found.values() for run in stored], but=OF_MODEL)
+    runs.require_same([run for stored in found.values() for run in stored], but=runs.OF_MODEL)
     rows = []
     for experiment, stored in found.items():
-        models = by_model(stored, held_out="validation")
-        require_same_seeds(models)
+        models = runs.by_model(stored, held_out="validation")
+        runs.require_same_seeds(models)
         rows += [{"experiment": experiment, **value_columns(s)} for s in models.values()]
     table = pd.DataFrame(rows)
     error = table["validation_error_mc_percent"]
@@ -73,12 +65,12 @@ def value_columns(seeds: dict[int, StoredRun]) -> dict[str, Any]:
     cfg = next(iter(seeds.values())).record["config"]
     ((parameter, value),) = ((k, v) for k, v in cfg["objective"].items() if k != "name")
     chosen = config.directory("train") / "objective" / f"{cfg['objective']['name']}.yaml"
-    error = statistics.over_seeds([error_of(run, "validation") for run in seeds.values()])
+    error = statistics.over_seeds([runs.error_of(run, "validation") for run in seeds.values()])
     return {
-        "model": model_name(cfg),
+        "model": runs.model_name(cfg),
         "parameter": parameter,
         "value": value,
-        **columns("validation_error_mc", "percent", error.mean, error.interval),
+        **tables.columns("validation_error_mc", "percent", error.mean, error.interval),
         "seeds": error.seeds,
         "in_use": value == float(yaml.safe_load(chosen.read_text())[parameter]),
     }

@@ -5,21 +5,8 @@ from typing import Any
 import pandas as pd
 
 from vibx.report import published as paper
-from vibx.report import statistics
+from vibx.report import runs, statistics, tables
 from vibx.report.drawings import Drawing, Files, Source
-from vibx.report.models import (
-    OF_MODEL,
-    Wrong,
-    by_model,
-    model_name,
-    objective_of,
-    origin_text,
-    require_same,
-    require_same_seeds,
-    short_name,
-    wrong_answers,
-)
-from vibx.report.tables import cell, columns, csv, files, latex, markdown, number
 from vibx.store import RunError, StoredRun
 
 SIGNIFICANT = 0.05
@@ -30,7 +17,7 @@ def draw(source: Source) -> Files:
     stored = source.found["table1"]
     table = table1(stored)
     caption = (
-        f"The models of the paper's Table 1 on {origin_text(stored[0], scale=source.scale)}. "
+        f"The models of the paper's Table 1 on {runs.origin_text(stored[0], scale=source.scale)}. "
         "Error: on the test images, VIB's with the average of "
         f"{stored[0].record['config']['mc_samples']} samples of z; mean of "
         f"{table['seeds'].iloc[0]} seeds [95% t interval]. Paper and Pereyra et al. (2016): as "
@@ -41,19 +28,19 @@ def draw(source: Source) -> Files:
     body = [
         [
             row["model"],
-            cell(row, "error_mc", "percent"),
-            number(row["paper_percent"]),
-            number(row["pereyra_percent"]),
-            cell(row, "difference", "points"),
+            tables.cell(row, "error_mc", "percent"),
+            tables.number(row["paper_percent"]),
+            tables.number(row["pereyra_percent"]),
+            tables.cell(row, "difference", "points"),
         ]
         for row in table.to_dict("records")
     ]
     note = conclusions(table)
-    return files(
+    return tables.files(
         "table1",
-        csv=csv(table),
-        md=markdown(header, body, caption=caption, note=note),
-        tex=latex(header, body, caption=caption, note=note, label="table1"),
+        csv=tables.csv(table),
+        md=tables.markdown(header, body, caption=caption, note=note),
+        tex=tables.latex(header, body, caption=caption, note=note, label="table1"),
     )
 
 
@@ -71,18 +58,18 @@ def table1(stored: list[StoredRun]) -> pd.DataFrame:
       RunError: the runs are not those of Table 1, differ in more than the model, or lack
         predictions.
     """
-    require_same(stored, but=OF_MODEL)
-    found = by_model(stored, held_out="test")
-    models = {objective_of(seeds): seeds for seeds in found.values()}
+    runs.require_same(stored, but=runs.OF_MODEL)
+    found = runs.by_model(stored, held_out="test")
+    models = {runs.objective_of(seeds): seeds for seeds in found.values()}
     if models.keys() != paper.TABLE_1.keys() or len(models) != len(found):
         raise RunError(
             f"Table 1 has one model for each of {', '.join(paper.TABLE_1)}; these runs are of "
             f"{'; '.join(found)}"
         )
-    require_same_seeds(found)
+    runs.require_same_seeds(found)
     if len(models["vib"]) < 2:
         raise RunError("Table 1 compares models over seeds; train at least two of each")
-    wrong = wrong_answers(models)
+    wrong = runs.wrong_answers(models)
     rows = [error_columns(models[name], wrong[name]) for name in paper.TABLE_1]
     for name, row in zip(paper.TABLE_1, rows, strict=True):
         if name != "vib":
@@ -93,31 +80,31 @@ def table1(stored: list[StoredRun]) -> pd.DataFrame:
     return table
 
 
-def error_columns(seeds: dict[int, StoredRun], wrong: Wrong) -> dict[str, Any]:
+def error_columns(seeds: dict[int, StoredRun], wrong: runs.Wrong) -> dict[str, Any]:
     """A model's test error, and the published ones."""
     cfg = next(iter(seeds.values())).record["config"]
     published = paper.published_error(cfg)
     pereyra = paper.PEREYRA.get(cfg["objective"]["name"]) if published else None
     error = statistics.over_seeds(wrong.mean(axis=1))
     return {
-        "model": model_name(cfg),
-        **columns("error_mc", "percent", error.mean, error.interval),
+        "model": runs.model_name(cfg),
+        **tables.columns("error_mc", "percent", error.mean, error.interval),
         "seeds": error.seeds,
         "paper_percent": 100 * published[0] if published else None,
         "pereyra_percent": 100 * pereyra if pereyra else None,
     }
 
 
-def difference_columns(wrong: Wrong, *, minus_vib: Wrong) -> dict[str, Any]:
+def difference_columns(wrong: runs.Wrong, *, minus_vib: runs.Wrong) -> dict[str, Any]:
     """A model's error minus VIB's, and its tests."""
     crossed = statistics.crossed_bootstrap(wrong, minus=minus_vib, seed=statistics.BOOTSTRAP_SEED)
     t = statistics.paired_t(wrong.mean(axis=1), minus=minus_vib.mean(axis=1))
     pairs = zip(wrong, minus_vib, strict=True)
     mcnemar = [statistics.mcnemar(this, against=vib) for this, vib in pairs]
     return {
-        **columns("difference", "points", crossed.difference, crossed.interval),
+        **tables.columns("difference", "points", crossed.difference, crossed.interval),
         "crossed_p": crossed.p,
-        **columns("paired_t", "points", t.difference, t.interval),
+        **tables.columns("paired_t", "points", t.difference, t.interval),
         "paired_t_p": t.p,
         "only_model_wrong": sum(test.only_this for test in mcnemar),
         "only_vib_wrong": sum(test.only_other for test in mcnemar),
@@ -165,7 +152,7 @@ def verdict(compared: pd.DataFrame, p_values: pd.Series) -> str:
         "not distinguishable from": ~significant,
     }
     said = [
-        f"{relation} {enumerated([short_name(model) for model in compared['model'][models]])}"
+        f"{relation} {enumerated([runs.short_name(model) for model in compared['model'][models]])}"
         for relation, models in chosen.items()
         if models.any()
     ]
@@ -174,10 +161,11 @@ def verdict(compared: pd.DataFrame, p_values: pd.Series) -> str:
 
 def comparison(row: dict[Any, Any]) -> str:
     """What the note says of one model."""
-    model = short_name(row["model"])
+    model = runs.short_name(row["model"])
+    crossed, paired_t = (tables.cell(row, name, "points") for name in ("difference", "paired_t"))
     return (
-        f"{model[0].upper()}{model[1:]} minus VIB, in points: {cell(row, 'difference', 'points')}, "
-        f"{p_text(row['crossed_p'])} (crossed bootstrap); {cell(row, 'paired_t', 'points')}, "
+        f"{model[0].upper()}{model[1:]} minus VIB, in points: {crossed}, "
+        f"{p_text(row['crossed_p'])} (crossed bootstrap); {paired_t}, "
         f"{p_text(row['paired_t_p'])} (paired t); {p_text(row['holm_p'])} after Holm's correction. "
         f"Images that {model} alone gets wrong: {row['only_model_wrong']:.0f}, VIB alone: "
         f"{row['only_vib_wrong']:.0f}; McNemar's test seed by seed: {p_text(row['mcnemar_min_p'])} "

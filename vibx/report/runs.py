@@ -20,6 +20,8 @@ NAMES = {
     "label_smoothing": "label smoothing, epsilon {epsilon:g}",
     "vib": "VIB, beta = {beta}",
 }
+K256 = "objective=vib,K=256,bottleneck=diagonal,data.validation=0"
+K2 = "objective=vib,K=2,bottleneck=full_covariance,decoder=linear,data.validation=0"
 OF_MODEL = {"objective", "bottleneck", "marginal", "beta", "seed"}  # keys that make the model
 OF_RECIPE = {"optimizer", "epochs", "batch_size", "mc_samples"}
 
@@ -112,6 +114,28 @@ def require_same_seeds(models: Models) -> None:
     for name, other in others:
         if other.keys() != seeds.keys():
             raise RunError(f"{first} has seeds {list(seeds)}, {name} has {list(other)}")
+
+
+def require_panel(stored: list[StoredRun], conditions: str) -> None:
+    """Refuse runs that would make a panel other than it looks.
+
+    Raises:
+      RunError: no runs, a run that fails the `conditions` (as `store.matching` reads them), runs
+        that differ in more than beta and seed, or a beta that lacks a seed of the others.
+    """
+    if not stored:
+        raise RunError(f"no runs with {conditions}")
+    for run in stored:
+        if not store.matching([run.record], conditions):
+            raise RunError(f"{run.record['run_id']}: not a run with {conditions}")
+    require_same(stored, but={"beta", "seed"})
+    by_beta: dict[float, set[int]] = {}
+    for run in stored:
+        by_beta.setdefault(run.record["config"]["beta"], set()).add(run.record["config"]["seed"])
+    for beta in sorted(by_beta):
+        if missing := set.union(*by_beta.values()) - by_beta[beta]:
+            listed = ", ".join(map(str, sorted(missing)))
+            raise RunError(f"beta={beta:g} lacks seed {listed}, which another beta has")
 
 
 def error_of(run: StoredRun, held_out: str) -> float:
