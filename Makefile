@@ -3,8 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 SCALE ?= fast
 REPRODUCTION := outputs/reproduction/$(SCALE)
-ATTACKS := figure3 figure4 mean_mode attack_audit
-TRAINED := $(filter-out $(ATTACKS),$(basename $(notdir $(wildcard conf/train/experiment/*.yaml))))
+experiments = $(basename $(notdir $(wildcard conf/$(1)/experiment/*.yaml)))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -28,10 +27,10 @@ figures: $(INSTALLED)  ## Draw Table 1 and the figures from the records in outpu
 	$(BIN)/vibx figures root=outputs/paper $(ARGS)
 
 reproduce: $(INSTALLED)  ## Train and attack what is missing for SCALE=smoke, fast or paper, then draw
-	for experiment in $(TRAINED); do \
+	for experiment in $(call experiments,train); do \
 	    $(BIN)/vibx train experiment=$$experiment scale=$(SCALE) root=$(REPRODUCTION) || exit; \
 	done
-	for experiment in $(ATTACKS); do \
+	for experiment in $(call experiments,attack); do \
 	    $(BIN)/vibx attack experiment=$$experiment scale=$(SCALE) root=$(REPRODUCTION) || exit; \
 	done
 	$(BIN)/vibx figures root=$(REPRODUCTION) output=$(REPRODUCTION)/figures

@@ -1,15 +1,13 @@
-"""The paper's experiments: `conf/*/experiment/` expanded into runs or attacks on them.
+"""The paper's experiments: `conf/*/experiment/` expanded into runs or attacks, and their records.
 
 Imports no jax: tables and figures get their records here.
 """
 
-import contextlib
 import copy
 import functools
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -19,59 +17,68 @@ from omegaconf import DictConfig, OmegaConf
 
 from vibx import config, store
 from vibx.config import Config
+from vibx.errors import ConfigError, UserError
 from vibx.robustness.config import AttackConfig, parse_attack
-from vibx.store import StoredAttack, StoredRun
-
-Wanted = TypeVar("Wanted")
-Found = TypeVar("Found")
+from vibx.store import RunError, StoredAttack, StoredRun
 
 SCALES = ("paper", "fast", "smoke")  # the largest first
 
 
+def command_of(experiment: str) -> str:
+    """The command that an experiment is for, by where its configuration lies.
+
+    Raises:
+      ConfigError: it lies nowhere.
+    """
+    for command in ("train", "attack"):
+        if (config.directory(command) / "experiment" / f"{experiment}.yaml").exists():
+            return command
+    raise ConfigError(f"experiment={experiment}: no conf/*/experiment/{experiment}.yaml")
+
+
 def expand(experiment: str, *, scale: str) -> list[Config]:
     """The runs of an experiment: every combination of its grid, in the grid's order."""
-    chosen = [f"experiment={experiment}", f"scale={scale}"]
-    return [config.parse(cfg)[0] for cfg in combinations("train", chosen)]
+    return [config.parse(cfg)[0] for cfg in combinations("train", experiment, scale=scale)]
 
 
 def expand_attacks(experiment: str, *, scale: str) -> list[tuple[str, AttackConfig]]:
     """The attacks of an experiment in the grid's order: which runs, and with what."""
-    chosen = [f"experiment={experiment}", f"scale={scale}"]
-    parsed = [parse_attack(cfg) for cfg in combinations("attack", chosen)]
+    parsed = map(parse_attack, combinations("attack", experiment, scale=scale))
     return [(execution.runs, attack) for attack, execution in parsed]
 
 
-def combinations(command: str, chosen: list[str]) -> list[DictConfig]:
+def combinations(command: str, experiment: str, *, scale: str) -> list[DictConfig]:
     """A command's configurations, one for every combination of the grid of its experiment."""
-    with composing(command):
-        whole = compose(command, chosen, return_hydra_config=True)
-        grid = whole.hydra.sweeper.params
-        plain = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-        compose_once = functools.cache(
-            lambda *groups: compose(command, [*chosen, *groups]) if groups else plain
-        )
-        parse = OverridesParser.create().parse_override
-        axes = [values(parse(f"{key}={swept}")) for key, swept in grid.items()]
-        cfgs = []
-        for combination in itertools.product(*axes):
-            groups = [text for text in combination if text.partition("=")[0] in config.GROUPS]
-            cfg = copy.deepcopy(compose_once(*groups))
-            for number in map(parse, set(combination) - set(groups)):
-                OmegaConf.update(cfg, number.key_or_group, number.value())
-            cfgs.append(cfg)
-        return cfgs
-
-
-@contextlib.contextmanager
-def composing(command: str) -> Iterator[None]:
-    """Let `compose` find a command's configuration; one that is running gets its own back."""
+    chosen = [f"experiment={experiment}", f"scale={scale}"]
     application = GlobalHydra.instance()
     running, application.hydra = application.hydra, None
     try:
         with initialize_config_dir(str(config.directory(command)), version_base="1.3"):
-            yield
+            whole = compose(command, chosen, return_hydra_config=True)
+            plain = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+            parse = OverridesParser.create().parse_override
+            grid = whole.hydra.sweeper.params.items()
+            axes = [values(parse(f"{key}={swept}")) for key, swept in grid]
+
+            @functools.cache
+            def with_groups(*groups: str) -> DictConfig:
+                return compose(command, [*chosen, *groups]) if groups else plain
+
+            cfgs = []
+            for combination in itertools.product(*axes):
+                groups = [text for text in combination if is_group(command, text)]
+                cfg = copy.deepcopy(with_groups(*groups))
+                for override in map(parse, set(combination) - set(groups)):
+                    OmegaConf.update(cfg, override.key_or_group, override.value())
+                cfgs.append(cfg)
+            return cfgs
     finally:
-        application.hydra = running
+        application.hydra = running  # a command that is running gets its own back
+
+
+def is_group(command: str, override: str) -> bool:
+    """Whether an override chooses a file of the command's configuration."""
+    return (config.directory(command) / override.partition("=")[0]).is_dir()
 
 
 def values(swept: Override) -> list[str]:
@@ -82,48 +89,87 @@ def values(swept: Override) -> list[str]:
     return [f"{key}={swept.get_value_element_as_str()}"]
 
 
-def read_store(root: Path) -> dict[Config, StoredRun]:
-    """The finished runs of a store by their configuration.
+class Collected(NamedTuple):
+    """What there is of an experiment, in the grid's order, and which configurations lack it."""
 
-    Raises:
-      RunError: a record cannot be used, or two directories hold the same run.
+    found: list[Any]
+    missing: list[Any]
+
+
+class Archive:
+    """The finished runs under a directory: a store, or a directory with a store per scale.
+
+    `problems` says in a line each which records cannot be used; they count as missing.
     """
-    found: dict[Config, StoredRun] = {}
-    for run in store.read_runs(root):
-        cfg = config.parse_config(run.record["config"])
-        if cfg in found:
-            raise store.RunError(
-                f"{run.directory} and {found[cfg].directory} hold the same run; remove one"
-            )
-        found[cfg] = run
-    return found
 
+    def __init__(self, root: Path):
+        """Read all records.
 
-class Collected(NamedTuple, Generic[Wanted, Found]):
-    """What a store has of an experiment, in the grid's order, and what it lacks."""
+        Raises:
+          RunError: there is no such directory.
+        """
+        per_scale = any((root / scale).is_dir() for scale in SCALES)
+        self.stores = {scale: root / scale if per_scale else root for scale in SCALES}
+        self.scales = [scale for scale, directory in self.stores.items() if directory.is_dir()]
+        if not self.scales:
+            raise RunError(f"{root}: no such directory; `vibx train` makes one")
+        self.problems: list[str] = []
+        self.runs = {path: self._read(path) for path in dict.fromkeys(self.stores.values())}
+        self._collected: dict[tuple[Any, ...], Collected] = {}
 
-    found: list[Found]
-    missing: list[Wanted]
+    def collect(self, experiment: str, *, scale: str, attacked: tuple[str, ...]) -> Collected:
+        """Look an experiment's runs, or attacks, up by their whole configuration.
 
+        Attacks are looked up on the runs of the experiments `attacked`.
+        """
+        key = experiment, scale, attacked
+        if key not in self._collected:
+            if command_of(experiment) == "train":
+                self._collected[key] = self._collect_runs(experiment, scale)
+            else:
+                runs = [self.collect(name, scale=scale, attacked=()).found for name in attacked]
+                distinct = {run.directory: run for run in itertools.chain(*runs)}
+                attacks = self._collect_attacks(experiment, scale, list(distinct.values()))
+                self._collected[key] = attacks
+        return self._collected[key]
 
-Runs = Collected[Config, StoredRun]
-Attacks = Collected[AttackConfig, StoredAttack]
+    def _read(self, directory: Path) -> dict[Config, StoredRun]:
+        found: dict[Config, StoredRun] = {}
+        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+            if not store.is_finished(path):
+                continue
+            try:
+                run = StoredRun(path, store.read_record(path))
+                cfg = config.parse_config(run.record["config"])
+                if cfg in found:
+                    raise RunError(
+                        f"{path} and {found[cfg].directory} hold the same run; remove one"
+                    )
+                found[cfg] = run
+            except UserError as error:
+                self.problems.append(str(error))
+        return found
 
+    def _collect_runs(self, experiment: str, scale: str) -> Collected:
+        wanted, found = expand(experiment, scale=scale), self.runs[self.stores[scale]]
+        return Collected(
+            [found[cfg] for cfg in wanted if cfg in found],
+            [cfg for cfg in wanted if cfg not in found],
+        )
 
-def collect(experiment: str, *, scale: str, found: dict[Config, StoredRun]) -> Runs:
-    """Look an experiment's runs up in a store, by their whole configuration."""
-    wanted = expand(experiment, scale=scale)
-    return Collected(
-        [found[cfg] for cfg in wanted if cfg in found], [cfg for cfg in wanted if cfg not in found]
-    )
+    def _collect_attacks(self, experiment: str, scale: str, runs: list[StoredRun]) -> Collected:
+        collected = Collected([], [])
+        for conditions, attack in expand_attacks(experiment, scale=scale):
+            attacked = store.among(runs, conditions)
+            finished = list(filter(None, (self._read_attack(run, attack) for run in attacked)))
+            collected.found.extend(finished)
+            collected.missing.extend([attack] * (max(len(attacked), 1) - len(finished)))
+        return collected
 
-
-def collect_attacks(experiment: str, *, scale: str, stored: list[StoredRun]) -> Attacks:
-    """Look an experiment's attacks up in the directories of runs, by their whole configuration."""
-    collected: Attacks = Collected([], [])
-    for conditions, attack in expand_attacks(experiment, scale=scale):
-        attacked = store.among(stored, conditions)
-        finished = [run for run in attacked if store.is_attacked(run, attack.name)]
-        collected.found.extend(store.read_attack(run, attack.name) for run in finished)
-        collected.missing.extend([attack] * (max(len(attacked), 1) - len(finished)))
-    return collected
+    def _read_attack(self, run: StoredRun, attack: AttackConfig) -> StoredAttack | None:
+        try:
+            finished = store.is_attacked(run, attack.name)
+            return store.read_attack(run, attack.name) if finished else None
+        except UserError as error:
+            self.problems.append(str(error))
+            return None

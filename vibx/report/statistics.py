@@ -8,6 +8,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 LEVEL = 0.95  # of every interval
 RESAMPLES = 10_000
+BOOTSTRAP_SEED = 0
 
 
 class Interval(NamedTuple):
