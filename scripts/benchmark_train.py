@@ -67,9 +67,9 @@ def vibx_epochs(cfg: config.Config) -> Epochs:
     key = jax.random.key(cfg.seed)
     images = dataset(cfg.data).train
     run_epoch = compiled_epoch(cfg)
-    state, numbers = compiled_initial_state(cfg)(key), traceable(cfg)
+    state, traced = compiled_initial_state(cfg)(key), traceable(cfg)
     while True:
-        state, measured = jax.block_until_ready(run_epoch(numbers, state, images, key))
+        state, measured = jax.block_until_ready(run_epoch(traced, state, images, key))
         yield Means(float(measured.distortion), float(measured.rate))
 
 

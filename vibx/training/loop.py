@@ -58,7 +58,7 @@ def train(
     (_,) = {program(cfg) for cfg in cfgs}
     pairs = zip(cfgs, checkpoints, strict=True)
     state = stacked(padded([start(*pair) for pair in pairs], length=axis))
-    numbers = stacked(padded([traceable(cfg) for cfg in cfgs], length=axis))
+    traced = stacked(padded([traceable(cfg) for cfg in cfgs], length=axis))
     seeds = [jax.random.key_data(jax.random.key(cfg.seed)) for cfg in cfgs]
     key = jax.random.wrap_key_data(stacked(padded(seeds, length=axis)))
     images = replicated(images, runs=axis)
@@ -66,7 +66,7 @@ def train(
     epochs, saved = cfgs[0].epochs, [c.epoch or 0 for c in checkpoints]
     for rounds in range(1, epochs - min(saved) + 1):
         begin = time.perf_counter()
-        state, measured = jax.block_until_ready(run_epoch(numbers, state, images, key))
+        state, measured = jax.block_until_ready(run_epoch(traced, state, images, key))
         seconds = (time.perf_counter() - begin) / len(cfgs)
         yield [
             Epoch(

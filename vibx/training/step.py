@@ -110,9 +110,9 @@ def compiled_epoch(cfg: Config, *, runs: int = 1) -> jax.stages.Compiled:
             out_specs=EACH_RUN,
         )
     one_run = jax.eval_shape(lambda: (traceable(cfg), state_shape(cfg), jax.random.key(0)))
-    numbers, state, key = stacked_shape(one_run, runs=runs)
+    traced, state, key = stacked_shape(one_run, runs=runs)
     jitted = jax.jit(epoch, donate_argnums=1, compiler_options=compiler_options())
-    return jitted.lower(numbers, state, images_shape(cfg), key).compile()
+    return jitted.lower(traced, state, images_shape(cfg), key).compile()
 
 
 def images_shape(cfg: Config) -> Images:
