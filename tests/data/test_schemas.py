@@ -110,6 +110,6 @@ def test_a_compiled_program_sees_nothing_but_the_description(name):
 
 
 def test_sets_of_the_same_sizes_share_a_compiled_program(own):
-    assert tracing.program(mnist()) == tracing.program(IDX("kmnist", train_images=10))
+    assert tracing.program(mnist()) == tracing.program(IDX("kmnist", held_out_images=10))
     assert tracing.program(mnist()) != tracing.program(own())
     assert tracing.traceable(own()).info.shape == (3, 3, 1)

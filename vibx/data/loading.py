@@ -1,12 +1,11 @@
 """Data sets as numpy arrays, found by their schema."""
 
-import functools
 from typing import NamedTuple
 
+from vibx.choices import found_by_schema
 from vibx.data import arrays, idx, tfds
 from vibx.data.images import Images, Splits
 from vibx.data.schemas import IDX, TFDS, Arrays, Data
-from vibx.errors import ConfigError
 
 
 class Dataset(NamedTuple):
@@ -53,27 +52,26 @@ def load_test(data: Data) -> Images:
     return read_splits(data).test
 
 
-@functools.singledispatch
-def read_splits(data: Data) -> Splits:
+@found_by_schema
+def read_splits(data: Data) -> Splits:  # type: ignore[empty-body]
     """All images of a data set.
 
     Raises:
         DataError: it cannot be read.
     """
-    raise ConfigError(f"data={data.name}: no way to read {type(data).__name__}")
 
 
-@read_splits.register
+@read_splits.register(IDX)
 def _(data: IDX) -> Splits:
     return idx.read_set(data.name)
 
 
-@read_splits.register
+@read_splits.register(Arrays)
 def _(data: Arrays) -> Splits:
     return arrays.read(data.path, sha256=str(data.sha256))
 
 
-@read_splits.register
+@read_splits.register(TFDS)
 def _(data: TFDS) -> Splits:
     return tfds.read(data.dataset, str(data.version))
 
