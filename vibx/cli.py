@@ -18,6 +18,7 @@ COMMANDS = {
     "runs": "list the runs of a store",
     "figures": "draw Table 1 and Figures 1 to 4 from what is there",
     "attack": "attack finished runs with adversarial images",
+    "export": "write finished runs' weights for others to load",
 }
 
 USAGE = "usage: vibx <command> [key=value ...]\n\n{commands}\n\nvibx <command> --help tells more.\n"

@@ -4,6 +4,7 @@ Imports no jax: tables and figures read records through this module.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -51,6 +52,7 @@ PREDICTIONS = "predictions.npz"
 EMBEDDING = "embedding.npz"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+WEIGHTS = "model.safetensors"  # of an exported run, in place of checkpoints
 ATTACKS = "attacks"  # a directory for each attack on the run
 ADVERSARIAL = "adversarial.npz"
 LOG = "train.log"
@@ -77,6 +79,12 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_arrays(path: Path, **arrays: npt.ArrayLike) -> None:

@@ -28,8 +28,9 @@ from vibx.evaluation.predict import Values, predict, summarise
 from vibx.information import bits
 from vibx.training.checkpoint import Checkpoints
 from vibx.training.loop import Epoch, train
-from vibx.training.state import TrainState, evaluated_parameters, model_definition, model_with
+from vibx.training.state import Parameters, evaluated_parameters, model_definition, model_with
 from vibx.training.streams import Stream, stream
+from vibx.training.weights import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class Run:
             )
         row = history_row(self.cfg, epoch)
         if evaluate:
-            row |= held_out_columns(self.cfg, epoch.state, data)
+            parameters = evaluated_parameters(epoch.state)
+            row |= held_out_columns(self.cfg, parameters, data)
         self.history.append(row)
         if save:
             store.write_history(self.directory, self.history)
@@ -71,8 +73,8 @@ class Run:
 
     def finish(self, data: Dataset) -> store.Record:
         """Evaluate the last checkpoint and write what the run leaves, metrics.json last."""
-        state = self.checkpoints.restore(self.cfg)
-        sections = results(self.cfg, state, data, self.directory)
+        parameters = evaluated_parameters(self.checkpoints.restore(self.cfg))
+        sections = results(self.cfg, parameters, data, self.directory)
         record = make_record(self.cfg, sections, self.history, start=self.start)
         store.write_json(self.directory / store.METRICS, record)
         logger.info("finished %s", self.cfg.run_id)
@@ -147,10 +149,9 @@ def evaluate(
     """The record's sections for a finished run, with another number of samples."""
     cfg = dataclasses.replace(config.parse_config(stored_config), mc_samples=mc_samples)
     data = dataset(cfg.data)
-    with Checkpoints(directory / store.CHECKPOINTS) as checkpoints:
-        state = checkpoints.restore(cfg)
+    parameters = read_weights(directory, cfg)
     return {
-        name: measure(cfg, state, images)[1]
+        name: measure(cfg, parameters, images)[1]
         for name, images in (("train", data.train), (data.held_out_name, data.held_out))
     }
 
@@ -178,17 +179,17 @@ def history_row(cfg: Config, epoch: Epoch) -> Row:
     }
 
 
-def held_out_columns(cfg: Config, state: TrainState, data: Dataset) -> Row:
+def held_out_columns(cfg: Config, parameters: Parameters, data: Dataset) -> Row:
     """The columns of history.csv on the held-out images."""
-    _, measured = measure(cfg, state, data.held_out)
+    _, measured = measure(cfg, parameters, data.held_out)
     return {f"{data.held_out_name}_{m.name}": measured[m.name] for m in measures() if m.history}
 
 
-def measure(cfg: Config, state: TrainState, images: Images) -> tuple[Values, dict[str, Any]]:
-    """Measures of each image with the weights that stand for the run, and the record's section."""
+def measure(cfg: Config, parameters: Parameters, images: Images) -> tuple[Values, dict[str, Any]]:
+    """Measures of each image, and the record's section on them."""
     values = predict(
         model_definition(cfg),
-        evaluated_parameters(state),
+        parameters,
         images,
         stream(jax.random.key(cfg.seed), Stream.EVALUATION),
         mc_samples=cfg.mc_samples,
@@ -198,21 +199,21 @@ def measure(cfg: Config, state: TrainState, images: Images) -> tuple[Values, dic
 
 
 def results(
-    cfg: Config, state: TrainState, data: Dataset, directory: Path
+    cfg: Config, parameters: Parameters, data: Dataset, directory: Path
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a trained run, write its arrays, and return the record's sections."""
-    _, train_section = measure(cfg, state, data.train)
-    values, section = measure(cfg, state, data.held_out)
+    _, train_section = measure(cfg, parameters, data.train)
+    values, section = measure(cfg, parameters, data.held_out)
     stored = {m.stored_as: values[m.name] for m in measures() if m.stored_as}
     store.write_arrays(directory / store.PREDICTIONS, labels=data.held_out.labels, **stored)
     if cfg.K == 2 and isinstance(cfg.decoder, schemas.Linear):
-        store.write_arrays(directory / store.EMBEDDING, **embedding(cfg, state, data.held_out))
+        store.write_arrays(directory / store.EMBEDDING, **embedding(cfg, parameters, data.held_out))
     return {"train": train_section, data.held_out_name: section}
 
 
-def embedding(cfg: Config, state: TrainState, images: Images) -> dict[str, Any]:
+def embedding(cfg: Config, parameters: Parameters, images: Images) -> dict[str, Any]:
     """What Figure 2 draws: encodings of the first images, and the decoder's weights."""
-    model = model_with(cfg, evaluated_parameters(state))
+    model = model_with(cfg, parameters)
     encoding = model.encoder(scale(images.pixels[:EMBEDDED_IMAGES]))
     match encoding:
         case FullCovarianceGaussian(cholesky=factor):

@@ -1,0 +1,75 @@
+"""Finished runs as weights that others can load: safetensors, a record and a model card."""
+
+from pathlib import Path
+
+from vibx import config, store
+from vibx.evaluation.measure import measures
+from vibx.store import StoredRun
+from vibx.training.run import dataset, device_name, measure, utc_now
+from vibx.training.weights import exported, read_exported, read_weights
+
+CARD = "README.md"
+
+
+def export_run(run: StoredRun, output: Path, *, dtype: str) -> Path:
+    """Write a run's weights to a directory of its own below `output`; returns that.
+
+    The directory is a finished run of a store, with weights in place of a checkpoint: `vibx
+    evaluate` and `vibx attack` take it. What its record says is measured with these weights.
+
+    Raises:
+      RunError: the run's weights are not there.
+    """
+    start = utc_now()
+    cfg = config.parse_config(run.record["config"])
+    directory = output / run.record["run_id"]
+    directory.mkdir(parents=True, exist_ok=True)
+    content = exported(read_weights(run.directory, cfg), cfg, dtype=dtype)
+    store.write_whole(directory / store.WEIGHTS, content)
+    parameters = read_exported(directory / store.WEIGHTS, cfg)
+    data = dataset(cfg.data)
+    sections = {
+        name: measure(cfg, parameters, images)[1]
+        for name, images in (("train", data.train), (data.held_out_name, data.held_out))
+    }
+    record = run.record | sections
+    record["exported"] = {
+        "dtype": dtype,
+        "from_record_sha256": store.sha256(run.directory / store.METRICS),
+        "weights_sha256": store.sha256(directory / store.WEIGHTS),
+        "provenance": store.provenance(device=device_name(), start=start, end=utc_now()),
+    }
+    store.write_whole(directory / CARD, card(record, run.record).encode())
+    store.write_json(directory / store.METRICS, record)
+    return directory
+
+
+def card(record: store.Record, trained: store.Record) -> str:
+    """A model card: what the weights are, how they do, and where they come from."""
+    name = store.held_out_name(record)
+    rows = [
+        f"| {m.label.format(**record[name]).replace('|', chr(92) + '|')} | {m.shown(trained[name][m.name])} "
+        f"| {m.shown(record[name][m.name])} |"
+        for m in measures()
+    ]
+    exported, provenance = record["exported"], record["provenance"]
+    return "\n".join(
+        [
+            f"# {record['run_id']}",
+            "",
+            '"Deep Variational Information Bottleneck" (Alemi et al. 2017), trained with vibx '
+            f"{provenance['vibx']}, commit {provenance['git_commit']}:",
+            "",
+            f"    {provenance['command']}",
+            "",
+            f"| on the {name} images | as trained | as exported, {exported['dtype']} |",
+            "|---|---:|---:|",
+            *rows,
+            "",
+            f"`{store.WEIGHTS}` has the weights that are evaluated (SHA-256 "
+            f"{exported['weights_sha256']}), `{store.METRICS}` the configuration and all numbers. "
+            "Images go in as 2 x / 255 - 1, row by row. The run's record had the SHA-256 "
+            f"{exported['from_record_sha256']}.",
+            "",
+        ]
+    )
