@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from tests.report import attack_records
 from tests.report.table_runs import NUMBERS
 from vibx import experiments
 
@@ -24,3 +25,24 @@ def configs(in_use):
         )
         for cfg in in_use
     ]
+
+
+@pytest.fixture(scope="package")
+def grids():
+    """Models, and the attacks of both figures on them."""
+    return attack_records.grids()
+
+
+@pytest.fixture(scope="package")
+def attacked(grids, tmp_path_factory):
+    """The attacks of Figure 3, and those of Figure 4."""
+    return attack_records.attack_all(tmp_path_factory.mktemp("runs"), grids)
+
+
+@pytest.fixture(scope="package")
+def of_seeds(grids, tmp_path_factory):
+    """The same with two seeds of the models and three of the attacks, on two images."""
+    root = tmp_path_factory.mktemp("runs")
+    return attack_records.attack_all(
+        root, grids, seeds=(0, 1), attack_seeds=(0, 1, 2), images=(3, 10)
+    )
