@@ -1,29 +1,34 @@
-"""The paper's experiments: their grids, their records, and all of them in miniature."""
+"""The paper's experiments: their grids, and their records."""
 
+import dataclasses
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from tests.records import write_attack, write_audit, write_run
+from tests.records import write_attack, write_run
 from vibx import config, data, store
-from vibx.commands.figures import ATTACKS, TRAINED
-from vibx.experiments import collect, expand, expand_attacks, read_store
-from vibx.store import StoredRun
-
-DRAWN = {"table1", "figure1", "figure2", "figure3", "figure4", "audit", "selections"}
-GRIDS = {name: expand(name, scale="fast") for name in TRAINED}
+from vibx.errors import ConfigError
+from vibx.experiments import Archive, command_of, expand, expand_attacks
+from vibx.store import RunError, StoredRun
 
 
-def test_every_experiment_is_drawn():
-    files = config.directory("train").parent.glob("*/experiment/*.yaml")
-    assert {file.stem for file in files} == {*TRAINED, *ATTACKS}
+def experiments_of(command):
+    return sorted(path.stem for path in (config.directory(command) / "experiment").iterdir())
+
+
+GRIDS = {name: expand(name, scale="fast") for name in experiments_of("train")}
+ATTACKS = experiments_of("attack")
+
+
+def test_the_command_of_an_experiment_is_where_it_lies():
+    assert {command_of(name) for name in GRIDS} == {"train"}
+    assert {command_of(name) for name in ATTACKS} == {"attack"}
+    with pytest.raises(ConfigError, match="experiment=nothing: no conf"):
+        command_of("nothing")
 
 
 def test_table_1_is_five_models_of_the_same_seeds_and_recipe():
@@ -128,109 +133,92 @@ def test_an_expanded_experiment_is_what_the_shell_trains(vibx, tmp_path):
     assert trained == {cfg.run_id for cfg in expand("figure2", scale="smoke")}
 
 
+# Records
+
+
 def test_runs_are_found_by_their_configuration_whatever_the_directory_is_called(tmp_path):
     wanted = expand("figure2", scale="smoke")
     for cfg in wanted[:2]:
-        write_run(tmp_path, cfg)
-    found = collect("figure2", scale="smoke", store=read_store(tmp_path))
+        run = write_run(tmp_path, cfg)
+        run.directory.rename(tmp_path / f"renamed-{cfg.beta}")
+    archive = Archive(tmp_path)
+    found = archive.collect("figure2", scale="smoke", attacked=())
     assert [run.record["run_id"] for run in found.found] == [cfg.run_id for cfg in wanted[:2]]
     assert found.missing == wanted[2:]
-    assert collect("figure2", scale="fast", store=read_store(tmp_path)).found == []
+    assert archive.collect("figure2", scale="fast", attacked=()).found == []
+    assert archive.problems == []
 
 
-def test_the_same_run_twice_is_refused(tmp_path):
+def test_each_scale_may_have_its_own_store(tmp_path):
+    wanted = expand("figure2", scale="smoke")
+    for cfg in wanted:
+        write_run(tmp_path / "smoke", cfg)
+    archive = Archive(tmp_path)
+    assert archive.scales == ["smoke"]
+    assert archive.collect("figure2", scale="smoke", attacked=()).missing == []
+    assert len(archive.collect("figure2", scale="paper", attacked=()).missing) == 3
+    with pytest.raises(RunError, match="no such directory"):
+        Archive(tmp_path / "elsewhere")
+
+
+def test_attacks_are_looked_up_on_the_runs_of_the_named_experiments_alone(tmp_path):
+    """Runs of other recipes that fit an attack's conditions do not count."""
+    attacks = expand_attacks("mean_mode", scale="smoke")
+    models = [cfg for cfg in expand("figure1", scale="smoke") if cfg.beta in (0, 1e-3, 1e-2)]
+    for cfg in models:
+        write_run(tmp_path, dataclasses.replace(cfg, epochs=7))
+    before = Archive(tmp_path).collect("mean_mode", scale="smoke", attacked=("figure1",))
+    assert (before.found, len(before.missing)) == ([], len(attacks))
+    for cfg in models:
+        run = write_run(tmp_path, cfg)
+        for attack in dict.fromkeys(attack for _, attack in attacks):
+            write_attack(run, attack)
+    after = Archive(tmp_path).collect("mean_mode", scale="smoke", attacked=("table1", "figure1"))
+    assert (len(after.found), after.missing) == (len(attacks), [])
+    assert {attack.run.record["config"]["epochs"] for attack in after.found} == {4}
+
+
+def break_json(path):
+    path.write_text("{")
+
+
+def make_not_finite(path):
+    record = json.loads(path.read_text())
+    record["test"]["error_mc"] = float("nan")
+    path.write_text(json.dumps(record))
+
+
+def make_unknown(path):
+    record = json.loads(path.read_text())
+    record["config"]["objective"]["name"] = "unheard_of"
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("damage", [break_json, make_not_finite, make_unknown])
+def test_an_unusable_record_is_named_and_the_others_are_found(tmp_path, damage):
+    first, *others = [write_run(tmp_path, cfg) for cfg in expand("figure2", scale="smoke")]
+    damage(first.directory / store.METRICS)
+    archive = Archive(tmp_path)
+    (problem,) = archive.problems
+    assert "\n" not in problem
+    assert first.directory.name in problem
+    assert archive.collect("figure2", scale="smoke", attacked=()).found == others
+
+
+def test_of_the_same_run_twice_one_is_named(tmp_path):
     run = write_run(tmp_path, expand("figure2", scale="smoke")[0])
     shutil.copytree(run.directory, tmp_path / "copy")
-    with pytest.raises(store.RunError, match="hold the same run; remove one"):
-        read_store(tmp_path)
+    (problem,) = Archive(tmp_path).problems
+    assert problem.endswith("hold the same run; remove one")
 
 
-def test_a_record_with_a_number_that_is_not_finite_is_refused(tmp_path):
-    run = write_run(tmp_path, expand("figure2", scale="smoke")[0])
-    record = json.loads((run.directory / "metrics.json").read_text())
-    record["test"]["error_mc"] = float("nan")
-    (run.directory / "metrics.json").write_text(json.dumps(record))
-    with pytest.raises(store.RunError, match="NaN"):
-        read_store(tmp_path)
-
-
-# vibx figures
-
-
-def write_store(root, scale, *, without=()):
-    """Runs of all experiments, and attacks on them, as they are after training and attacking."""
-    for name in set(TRAINED) - set(without):
-        for cfg in expand(name, scale=scale):
-            if not (root / cfg.run_id).exists():
-                write_run(root, cfg)
-    stored = store.read_runs(root)
-    for name in set(ATTACKS) - set(without):
-        for conditions, attack in expand_attacks(name, scale=scale):
-            write = write_audit if attack.attack.name == "audit" else write_attack
-            write(*store.among(stored, conditions), attack)
-
-
-def test_figures_draw_the_largest_complete_scale_and_say_which(vibx, tmp_path):
-    write_store(tmp_path / "kept" / "smoke", "smoke")
-    write_store(tmp_path / "kept" / "fast", "fast", without=["figure1b"])
-    done = vibx("figures", "root=kept")
-    assert done.returncode == 0, done.stderr
-    assert "from kept/smoke, scale=smoke:" in done.stdout
-    drawn = {path.name for path in (tmp_path / "outputs" / "figures").iterdir()}
-    assert drawn == {
-        *(f"figure{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("pdf", "png", "csv")),
-        *(f"table1.{suffix}" for suffix in ("csv", "md", "tex")),
-        *(f"{table}.{suffix}" for table in ("audit", "selections") for suffix in ("csv", "md")),
-    }
-
-
-def test_what_is_missing_is_named_with_its_command_and_the_rest_is_drawn(vibx, tmp_path):
-    write_store(tmp_path / "runs", "fast", without=["figure1b", "figure2", "mean_mode"])
-    done = vibx("figures", "root=runs", "output=drawn")
-    assert done.returncode == 1
-    assert (
-        "figure1b: 15 of 15 runs are missing: vibx train experiment=figure1b scale=fast root=runs"
-        in done.stderr
-    )
-    assert (
-        "mean_mode: 6 of 6 attacks are missing: "
-        "vibx attack experiment=mean_mode scale=fast root=runs"
-    ) in done.stderr
-    assert done.stderr.splitlines()[-1] == (
-        "vibx figures: error: runs or attacks are missing for figure1b, figure2, mean_mode"
-    )
-    assert (tmp_path / "drawn" / "table1.md").exists()
-    assert (tmp_path / "drawn" / "figure3.pdf").exists()
-    assert not (tmp_path / "drawn" / "figure1.pdf").exists()
-    assert not (tmp_path / "drawn" / "figure4.pdf").exists()
-
-
-@pytest.mark.parametrize("bad", [["root=nowhere"], ["rot=runs"]])
-def test_figures_refuse_bad_input_in_one_line(vibx, tmp_path, bad):
-    done = vibx("figures", *bad)
-    assert done.returncode == 2
-    assert done.stderr.startswith("vibx figures: error: ")
-    assert done.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_figures_import_no_jax():
-    script = "import vibx.commands.figures, sys; assert 'jax' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-
-
-def test_all_experiments_in_miniature_from_training_to_drawings(vibx, tmp_path):
-    """What `make reproduce SCALE=smoke` does."""
-    for experiment in TRAINED:
-        done = vibx("train", f"experiment={experiment}", "scale=smoke", "root=runs")
-        assert done.returncode == 0, done.stderr
-    for experiment in ATTACKS:
-        done = vibx("attack", f"experiment={experiment}", "scale=smoke", "root=runs")
-        assert done.returncode == 0, done.stderr
-    done = vibx("figures", "root=runs")
-    assert done.returncode == 0, done.stderr
-    drawn = tmp_path / "outputs" / "figures"
-    table = pd.read_csv(drawn / "table1.csv")
-    assert list(table["seeds"]) == [5] * len(table)
-    assert (table["error_mc_percent"] < 50).all()  # it learns
-    assert {path.stem for path in drawn.iterdir()} == DRAWN
+def test_an_unusable_attack_is_named_and_missing(tmp_path):
+    cfg = next(cfg for cfg in expand("figure1", scale="smoke") if cfg.beta == 1e-3)
+    run = write_run(tmp_path, cfg)
+    for attack in dict.fromkeys(a for _, a in expand_attacks("mean_mode", scale="smoke")):
+        last = write_attack(run, attack)
+    break_json(last.directory / store.METRICS)
+    archive = Archive(tmp_path)
+    collected = archive.collect("mean_mode", scale="smoke", attacked=("figure1",))
+    assert [attack.directory != last.directory for attack in collected.found] == [True]
+    assert "cannot be used" in archive.problems[0]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vibx import store
 from vibx.report import runs
-from vibx.store import RunError, StoredAttack
+from vibx.store import RunError, StoredAttack, StoredRun
 
 Arrays = dict[str, npt.NDArray[Any]]
 
