@@ -55,6 +55,9 @@ def traced(*, later: bool = False, **options: Any) -> Any:
 
 def apart(*, later: bool = False, **options: Any) -> Any:
     """A field that no compiled program sees."""
+    if "default" in options:  # by a factory: a program would see the attribute of the class
+        default = options.pop("default")
+        options["default_factory"] = lambda: default
     return dataclasses.field(**options, metadata={"role": "apart", "later": later})
 
 
@@ -87,9 +90,11 @@ def default_of(field: dataclasses.Field) -> Any:
 
 def no_implementation(group: str, choice: Any) -> ConfigError:
     """What a schema is met with where nothing is registered for it."""
+    schema = type(choice).__name__
+    name = getattr(choice, "name", schema)  # no name inside a compiled function
     return ConfigError(
-        f"{group}={getattr(choice, 'name', choice)}: {type(choice).__name__} has a schema, but "
-        "nothing that carries it out is registered for it"
+        f"{group}={name}: {schema} has a schema, but nothing that carries it out is registered "
+        "for it"
     )
 
 
