@@ -21,9 +21,9 @@ from vibx.training.step import compiled_epoch, compiled_initial_state
 CONF = Path(__file__).parents[1] / "conf" / "train"
 
 
-def optimizer(name, **changes):
+def optimizer(recipe, **changes):
     """An optimizer as conf/ has it, with changes."""
-    values = OmegaConf.to_container(OmegaConf.load(CONF / "optimizer" / f"{name}.yaml"))
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "optimizer" / f"{recipe}.yaml"))
     return schemas.Adam(**{**values, **changes})
 
 
