@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+
+from tests.processes import ROOT, VIBX
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -62,9 +65,6 @@ def cache(preparation, monkeypatch):
     return preparation[0]
 
 
-VIBX = str(Path(sys.executable).with_name("vibx"))
-
-
 @pytest.fixture
 def vibx(cache, tmp_path):
     """Run `vibx` with arguments in an empty directory; returns the completed process."""
@@ -75,3 +75,45 @@ def vibx(cache, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def interpreter():
+    """Run a script in an interpreter of its own, from the root of the code."""
+
+    def run(script):
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+STARTS_PROCESSES = {"preparation", "interpreter"}  # the data's preparation is behind every `vibx`
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that start processes: they are slow, and `make check` leaves them out."""
+    for item in items:
+        if STARTS_PROCESSES & set(item.fixturenames):
+            item.add_marker("slow")
+
+
+@pytest.fixture(scope="module")
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def compilations():
+    """What JAX compiles meanwhile."""
+    events = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)

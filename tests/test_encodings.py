@@ -1,129 +1,31 @@
 """Encodings against other libraries, closed forms, appendix B and Monte Carlo, in float64."""
 
-from functools import partial
-
-import hypothesis.extra.numpy as hnp
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 import pytest
+import scipy.linalg
 import scipy.stats
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.gaussians import GAUSSIANS, factor, from_outputs, log_prob, random_encoding, rate
 from tests.tiny import assert_mean
-from vibx.encodings import GAUSSIANS, DiagonalGaussian, FullCovarianceGaussian, Point
-from vibx.marginals import StandardNormal
+from vibx.config import schemas
+from vibx.encodings import (
+    Deterministic,
+    DiagonalGaussian,
+    FullCovarianceGaussian,
+    parameterisation,
+)
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 SAMPLES = 20_000
 
 gaussians = pytest.mark.parametrize("name", GAUSSIANS)
 few_dimensions = pytest.mark.parametrize("K", [1, 3, 64])
-dimensions = pytest.mark.parametrize("K", [1, 2, 3, 7, 64])
 dimensions_and_shifts = pytest.mark.parametrize(
     ("K", "shift"), [(1, 0.0), (2, -5.0), (3, 0.0), (7, -5.0), (64, -5.0)]
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
-def random_encoding(name, K, *, batch=(), seed=0):
-    """An encoding away from N(0, I), with a well-conditioned covariance."""
-    draw = np.random.default_rng(seed)
-    mean = draw.normal(size=(*batch, K))
-    scale = np.exp(0.5 * draw.normal(size=(*batch, K)))
-    if name == "diagonal":
-        return DiagonalGaussian(mean, scale)
-    lower = np.tril(draw.normal(size=(*batch, K, K)), k=-1) / np.sqrt(K)
-    return FullCovarianceGaussian(mean, lower + scale[..., None] * np.eye(K))
-
-
-def factor(encoding):
-    """The Cholesky factor of an encoding's covariance."""
-    if isinstance(encoding, DiagonalGaussian):
-        return encoding.scale[..., None] * np.eye(encoding.scale.shape[-1])
-    return encoding.cholesky
-
-
-@partial(jax.jit, static_argnums=(0, 2))
-def from_outputs(name, outputs, scale_shift):
-    return GAUSSIANS[name].from_outputs(outputs, scale_shift=scale_shift)
-
-
-@jax.jit
-def rate(encoding):
-    return StandardNormal().rate(encoding)
-
-
-@jax.jit
-def log_prob(encoding, z):
-    return encoding.log_prob(z)
-
-
-@jax.jit
-def numpyro_rate(encoding):
-    if isinstance(encoding, DiagonalGaussian):
-        ours = dist.Normal(encoding.mean, encoding.scale).to_event(1)
-        standard = dist.Normal(jnp.zeros_like(encoding.mean), 1.0).to_event(1)
-    else:
-        identity = jnp.eye(encoding.mean.shape[-1])
-        ours = dist.MultivariateNormal(encoding.mean, scale_tril=encoding.cholesky)
-        standard = dist.MultivariateNormal(jnp.zeros_like(encoding.mean), scale_tril=identity)
-    return dist.kl_divergence(ours, standard)
-
-
-# Rate
-
-
-@gaussians
-@few_dimensions
-def test_rate_is_numpyros_kl_divergence(name, K):
-    encoding = random_encoding(name, K, batch=(2, 3))
-    np.testing.assert_allclose(rate(encoding), numpyro_rate(encoding), rtol=1e-12)
-
-
-@gaussians
-@pytest.mark.parametrize("K", [1, 3])
-def test_rate_is_the_mean_log_density_ratio(name, K):
-    encoding = random_encoding(name, K, seed=K)
-    z = encoding.sample(jax.random.key(K), SAMPLES)
-    assert_mean(log_prob(encoding, z) - StandardNormal().log_prob(z), rate(encoding))
-
-
-@pytest.mark.parametrize("cls", [DiagonalGaussian, FullCovarianceGaussian])
-def test_rate_of_the_marginal_itself_is_zero(cls):
-    identity = np.ones(5) if cls is DiagonalGaussian else np.eye(5)
-    assert rate(cls(np.zeros(5), identity)) == 0
-
-
-@settings(derandomize=True)
-@given(
-    mean=hnp.arrays(np.float64, 3, elements=st.floats(-5, 5)),
-    scale=hnp.arrays(np.float64, 3, elements=st.floats(1e-3, 5)),
-    lower=hnp.arrays(np.float64, (3, 3), elements=st.floats(-5, 5)),
-)
-def test_rate_is_positive_away_from_the_marginal(mean, scale, lower):
-    """s^2 - 1 - 2 log s >= (s - 1)^2, so the rate is at least half a squared distance from it."""
-    cholesky = np.tril(lower, k=-1) + np.diag(scale)
-    least = ((mean**2).sum() + ((scale - 1) ** 2).sum()) / 2
-    assert rate(DiagonalGaussian(mean, scale)) >= least * (1 - 1e-9) - 1e-14
-    least = ((mean**2).sum() + ((cholesky - np.eye(3)) ** 2).sum()) / 2
-    assert rate(FullCovarianceGaussian(mean, cholesky)) >= least * (1 - 1e-9) - 1e-14
-
-
-@gaussians
-def test_float32_rate_keeps_its_precision_at_the_scales_of_training(name):
-    outputs = np.random.default_rng(0).normal(size=GAUSSIANS[name].size(64))
-    single, double = (
-        rate(from_outputs(name, outputs.astype(dtype), -5.0)) for dtype in (np.float32, np.float64)
-    )
-    assert single.dtype == jnp.float32
-    np.testing.assert_allclose(single, double, rtol=1e-6)
 
 
 # Density
@@ -143,13 +45,6 @@ def test_log_prob_is_scipys(name, K):
         for i in range(2)
     ]
     np.testing.assert_allclose(log_prob(encoding, z), np.stack(expected, axis=1), rtol=1e-11)
-
-
-@few_dimensions
-def test_marginal_log_prob_is_scipys(K):
-    z = 3 * np.random.default_rng(0).normal(size=(5, 2, K))
-    expected = scipy.stats.norm.logpdf(z).sum(axis=-1)
-    np.testing.assert_allclose(StandardNormal().log_prob(z), expected, rtol=1e-12)
 
 
 # Samples
@@ -203,9 +98,13 @@ def test_every_output_of_the_encoder_moves_a_sample(name):
     assert (moved > 1e-4).all()
 
 
-def test_a_point_is_every_sample_of_itself():
+def test_a_deterministic_encoding_is_every_sample_of_itself():
     mean = np.random.default_rng(0).normal(size=(2, 3))
-    z = Point(mean).sample(jax.random.key(0), 4)
+    deterministic = parameterisation(schemas.Deterministic(name="deterministic"), 3)
+    assert deterministic.size == 3
+    encoding = deterministic.encoding(mean)
+    assert isinstance(encoding, Deterministic)
+    z = encoding.sample(jax.random.key(0), 4)
     np.testing.assert_array_equal(z, np.stack([mean] * 4))
 
 

@@ -58,6 +58,9 @@ def traced(*, later: bool = False, **options: Any) -> Any:
 
 def apart(*, later: bool = False, **options: Any) -> Any:
     """A field that no compiled program sees."""
+    if "default" in options:  # by a factory: a program would see the attribute of the class
+        default = options.pop("default")
+        options["default_factory"] = lambda: default
     return dataclasses.field(**options, metadata={"role": "apart", "later": later})
 
 
@@ -116,9 +119,10 @@ class found_by_schema(Generic[Result]):  # noqa: N801  (a decorator)
           ConfigError: nothing is.
         """
         if type(schema) not in self.registry:
+            kind = type(schema).__name__
+            choice = getattr(schema, "name", kind)  # no name inside a compiled function
             raise ConfigError(
-                f"{getattr(schema, 'name', schema)}: no code is registered with {self.name} for "
-                f"its schema {type(schema).__name__}"
+                f"{choice}: no code is registered with {self.name} for its schema {kind}"
             )
         return self.registry[type(schema)](schema, *args, **options)
 

@@ -49,13 +49,17 @@ class Scalars:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Scalars):
-    """Everything that decides a run's result. beta and marginal are null where there is no rate."""
+    """Everything that decides a run's result. beta and marginal are null where there is no rate.
+
+    What the model is built from is compiled in as a whole, since runs of a program share the
+    model's definition.
+    """
 
     data: Data = traced()
-    encoder: schemas.Layers = traced()
-    bottleneck: schemas.Gaussian | schemas.Deterministic = traced()
-    decoder: schemas.Layers | schemas.Linear = traced()
-    marginal: schemas.Named | None = traced()
+    encoder: schemas.Layers
+    bottleneck: schemas.Gaussian | schemas.Deterministic
+    decoder: schemas.Layers | schemas.Linear
+    marginal: schemas.Named | None
     objective: schemas.StochasticObjective | schemas.DeterministicObjective = traced()
     optimizer: schemas.Optimizer = traced()
 
