@@ -112,7 +112,7 @@ def test_a_new_objective_gets_its_own_number(own_choices, compilations):
     class Sharpened(schemas.VIB):
         sharpness: float = traced()
 
-    @objective.register
+    @objective.register(Sharpened)
     def _(schema: Sharpened, model, x, y, **options):
         terms = vib(schema, model, x, y, **options)
         return Terms(schema.sharpness * terms.distortion, terms.distortion, terms.rate)
@@ -176,7 +176,7 @@ def test_a_schema_without_code_is_refused_by_its_name(own_choices, group, base):
     node = {**tiny.vib().to_dict()[group], "name": "bare"}
     known = {field.name for field in dataclasses.fields(Bare)}
     cfg = with_node(tiny.vib(), group, **{k: v for k, v in node.items() if k in known})
-    with pytest.raises(ConfigError, match=rf"{group}.*=[bB]are: Bare has a schema, but nothing"):
+    with pytest.raises(ConfigError, match=rf"{group}=[bB]are: Bare has a schema, but nothing"):
         one_step(cfg)
 
 

@@ -119,10 +119,12 @@ class found_by_schema(Generic[Result]):  # noqa: N801  (a decorator)
           ConfigError: nothing is.
         """
         if type(schema) not in self.registry:
-            kind = type(schema).__name__
-            choice = getattr(schema, "name", kind)  # no name inside a compiled function
+            kind = type(schema)
+            groups = [group for group, schemas in GROUPS.items() if kind in schemas.values()]
+            name = getattr(schema, "name", kind.__name__)  # no name inside a compiled function
             raise ConfigError(
-                f"{choice}: no code is registered with {self.name} for its schema {kind}"
+                f"{'='.join([*groups[:1], name])}: {kind.__name__} has a schema, but nothing that "
+                f"carries it out is registered with {self.name}"
             )
         return self.registry[type(schema)](schema, *args, **options)
 
