@@ -184,5 +184,5 @@ def test_a_marginal_that_has_a_schema_alone_is_refused_and_not_trained_as_anothe
         pass
 
     cfg = tiny.vib(marginal=Mixture(name="mixture"))
-    with pytest.raises(ConfigError, match="marginal=mixture: Mixture has a schema, but nothing"):
+    with pytest.raises(ConfigError, match="mixture: Mixture has a schema, but nothing"):
         initial_state(cfg, jax.random.key(0))
