@@ -147,7 +147,8 @@ class Archive:
                     )
                 found[cfg] = run
             except UserError as error:
-                self.problems.append(str(error))
+                where = "" if path.name in str(error) else f"{path}: "
+                self.problems.append(f"{where}{error}")
         return found
 
     def _collect_runs(self, experiment: str, scale: str) -> Collected:

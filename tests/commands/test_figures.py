@@ -1,0 +1,216 @@
+"""`vibx figures`: what is drawn, at which scale, what is missing, and what is only a file away."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.records import write_attack, write_audit, write_run
+from vibx import store
+from vibx.commands.figures import MissingRunsError, sources_of
+from vibx.experiments import Archive, command_of, expand, expand_attacks
+from vibx.report import drawings
+from vibx.report.drawings import Drawing
+
+ROOT = Path(__file__).parents[2]
+FIGURE_2 = Drawing("Figure 2", ("figure2",), draw=lambda source: {})
+BOTH = Drawing("Both", ("figure2",), draw=lambda *sources: {}, compared=("paper", "fast"))
+
+
+def needed():
+    """Every experiment that is drawn, those that train first."""
+    names = {name for drawing in drawings.find() for name in drawing.experiments}
+    return sorted(sorted(names), key=command_of, reverse=True)
+
+
+def train(root, experiment, scale):
+    for cfg in expand(experiment, scale=scale):
+        if not (root / cfg.run_id).exists():
+            write_run(root, cfg)
+
+
+def write_store(root, scale, *, without=()):
+    """Runs of all experiments, and attacks on them, as they are after training and attacking."""
+    for name in needed():
+        if name in without:
+            continue
+        if command_of(name) == "train":
+            train(root, name, scale)
+            continue
+        stored = store.read_runs(root)
+        for conditions, attack in expand_attacks(name, scale=scale):
+            write = write_audit if attack.attack.name == "audit" else write_attack
+            write(*store.among(stored, conditions), attack)
+
+
+def scales(drawing, archive, among):
+    return [source.scale for source in sources_of(drawing, archive, among)]
+
+
+# Which scale
+
+
+def test_the_largest_complete_scale_is_drawn(tmp_path):
+    for scale in ("fast", "smoke"):
+        train(tmp_path, "figure2", scale)
+    archive = Archive(tmp_path)
+    assert scales(FIGURE_2, archive, ["paper", "fast", "smoke"]) == ["fast"]
+    assert scales(FIGURE_2, archive, ["smoke"]) == ["smoke"]
+
+
+def test_scales_side_by_side_need_two_that_have_some(tmp_path):
+    train(tmp_path, "figure2", "fast")
+    assert scales(BOTH, Archive(tmp_path), ["smoke"]) == []
+    write_run(tmp_path, expand("figure2", scale="paper")[1])
+    assert scales(BOTH, Archive(tmp_path), ["smoke"]) == ["paper", "fast"]
+
+
+@pytest.mark.parametrize(
+    ("present", "among", "said"),
+    [
+        ({}, ["paper", "fast", "smoke"], "3 of 3 runs are missing: .* scale=fast "),
+        ({"smoke": 1}, ["paper", "fast", "smoke"], "2 of 3 runs are missing: .* scale=smoke "),
+        ({"smoke": 1, "paper": 2}, ["paper", "fast", "smoke"], "1 of 3 .* scale=paper "),
+        ({"smoke": 3}, ["paper"], "3 of 3 runs are missing: .* scale=paper "),
+    ],
+)
+def test_the_command_is_for_the_scale_that_has_most(tmp_path, present, among, said):
+    for scale, runs in present.items():
+        for cfg in expand("figure2", scale=scale)[:runs]:
+            write_run(tmp_path, cfg)
+    with pytest.raises(MissingRunsError, match=said):
+        sources_of(FIGURE_2, Archive(tmp_path), among)
+
+
+# From the shell
+
+
+def test_each_drawing_is_at_its_own_scale_and_says_which(vibx, tmp_path):
+    write_store(tmp_path / "kept" / "smoke", "smoke")
+    train(tmp_path / "kept" / "fast", "table1", "fast")
+    done = vibx("figures", "root=kept")
+    assert done.returncode == 0, done.stderr
+    shown = dict(line.split(": ") for line in done.stdout.splitlines())
+    assert "Table 1, scale=fast" in shown
+    assert "Figure 4, scale=smoke" in shown
+    output = tmp_path / "outputs" / "figures"
+    assert {path for paths in shown.values() for path in paths.split()} == {
+        str(path.relative_to(tmp_path)) for path in output.iterdir()
+    }
+    assert {path.name for path in output.iterdir()} == {
+        *(f"figure{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("pdf", "png", "csv")),
+        *(f"table1.{suffix}" for suffix in ("csv", "md", "tex")),
+        *(f"{table}.{suffix}" for table in ("audit", "selections") for suffix in ("csv", "md")),
+    }
+    assert "scale fast (recipe fast, 15 epochs)" in (output / "table1.md").read_text()
+    assert "scale smoke" in (output / "audit.md").read_text()
+
+
+def test_what_is_missing_or_damaged_is_named_and_the_rest_is_drawn(vibx, tmp_path):
+    root = tmp_path / "runs"
+    for name in ("figure2", "figure1b", "select_dropout", "select_penalty", "select_smoothing"):
+        train(root, name, "fast")
+    (root / expand("select_dropout", scale="fast")[0].run_id / store.METRICS).write_text("{")
+    (root / expand("figure2", scale="fast")[0].run_id / store.EMBEDDING).unlink()
+    train(root, "table1", "fast")
+    done = vibx("figures", "root=runs", "output=drawn")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert sum("metrics.json: cannot be used" in line for line in lines) == 1
+    assert sum(line.startswith("Figure 2: ") and "embedding.npz" in line for line in lines) == 1
+    for line in (
+        "figure1: 14 of 15 runs are missing: vibx train experiment=figure1 scale=fast root=runs",
+        "mean_mode: 6 of 6 attacks are missing: "
+        "vibx attack experiment=mean_mode scale=fast root=runs",
+        "select_dropout: 1 of 12 runs are missing: "
+        "vibx train experiment=select_dropout scale=fast root=runs",
+    ):
+        assert lines.count(line) == 1
+    assert lines[-1] == (
+        "vibx figures: error: not drawn: Audit, Figure 1, Figure 2, Figure 3, Figure 4, Selections"
+    )
+    assert {path.stem for path in (tmp_path / "drawn").iterdir()} == {"table1"}
+
+
+@pytest.mark.parametrize("bad", [["root=nowhere"], ["rot=runs"], ["root=.", "scale=large"]])
+def test_figures_refuse_bad_input_in_one_line(vibx, tmp_path, bad):
+    done = vibx("figures", *bad)
+    assert done.returncode == 2
+    assert done.stderr.startswith("vibx figures: error: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_import_no_jax():
+    script = "import vibx.commands.figures, sys; assert 'jax' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+WIDTHS = """\
+# @package _global_
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      K: 8,16
+"""
+DRAWN_WIDTHS = '''\
+"""Errors by K."""
+
+from vibx.report import runs, tables
+from vibx.report.drawings import Drawing, Files, Source
+
+
+def draw(source: Source) -> Files:
+    stored = source.found["widths"]
+    body = [[str(run.record["config"]["K"]), tables.number(100 * runs.error_of(run, "test"))]
+            for run in stored]
+    caption = f"Error by K on {runs.origin_text(stored[0], scale=source.scale)}."
+    return tables.files("widths", md=tables.markdown(["K", "error, %"], body, caption=caption))
+
+
+DRAWING = Drawing("Widths", experiments=("widths",), draw=draw)
+'''
+
+
+def test_an_experiment_and_its_table_are_two_files(vibx, tmp_path):
+    code = tmp_path / "code"
+    for directory in ("vibx", "conf", "hydra_plugins"):
+        shutil.copytree(ROOT / directory, code / directory)
+    modules = code / "vibx" / "report" / "drawings"
+    for module in modules.glob("[!_]*.py"):
+        module.unlink()  # the others would take their time
+    (code / "conf" / "train" / "experiment" / "widths.yaml").write_text(WIDTHS)
+    (modules / "widths.py").write_text(DRAWN_WIDTHS)
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    model = next(c for c in expand("table1", scale="smoke") if c.objective.name == "vib")
+    for K, error in ((8, 0.0213), (16, 0.0154)):
+        missing = vibx("figures", "root=.", "scale=smoke", env=environment)
+        assert "are missing: vibx train experiment=widths scale=smoke root=." in missing.stderr
+        write_run(tmp_path, dataclasses.replace(model, K=K), error_mc=error)
+    drawn = vibx("figures", "root=.", env=environment)
+    assert drawn.stdout == "Widths, scale=smoke: outputs/figures/widths.md\n"
+    text = (tmp_path / "outputs" / "figures" / "widths.md").read_text()
+    assert text.startswith("Error by K on mnist, K = 8, scale smoke (recipe fast, 4 epochs).")
+    assert "| 8 | 2.13 |\n| 16 | 1.54 |" in text
+
+
+def test_all_experiments_in_miniature_from_training_to_drawings(vibx, tmp_path):
+    """What `make reproduce SCALE=smoke` does."""
+    for experiment in needed():
+        command = command_of(experiment)
+        done = vibx(command, f"experiment={experiment}", "scale=smoke", "root=runs")
+        assert done.returncode == 0, done.stderr
+    done = vibx("figures", "root=runs")
+    assert done.returncode == 0, done.stderr
+    drawn = tmp_path / "outputs" / "figures"
+    table = pd.read_csv(drawn / "table1.csv")
+    assert list(table["seeds"]) == [5] * len(table)
+    assert (table["error_mc_percent"] < 50).all()  # it learns
+    modules = {path.stem for path in Path(drawings.__file__).parent.glob("[!_]*.py")}
+    assert {path.stem for path in drawn.iterdir()} == modules - {"recipes"}
