@@ -1,28 +1,29 @@
 """Predictions and bounds of models that are designed so that the truth can be computed."""
 
 import math
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests import tiny
-from vibx import information
-from vibx.data import Images, scale
-from vibx.evaluation import BATCH, Predictions, predict, predict_all, summarise
-from vibx.training.state import model_definition, split
+from vibx.data import Images
+from vibx.data.device import scale
+from vibx.evaluation.measure import measures
+from vibx.evaluation.predict import BATCH, predict, predictive_samples, summarise
+from vibx.training.state import model_definition
 
 KEY = jax.random.key(3)
 Z = np.linspace(-15, 15, 30_001)  # where densities are integrated
 
 
 def evaluate(cfg, weights, images, *, key=KEY, mc_samples=4):
-    definition = model_definition(split(cfg)[0])
-    return jax.device_get(predict_all(definition, weights, images, key, mc_samples=mc_samples))
+    """The measures' values of each image, by attribute."""
+    found = predict(model_definition(cfg), weights, images, key, mc_samples=mc_samples)
+    return SimpleNamespace(**jax.device_get(found))
 
 
 def designed(*, means, scales, kernel, bias):
@@ -77,12 +78,12 @@ def test_monte_carlo_averages_probabilities_and_not_logits():
     found = evaluate(cfg, weights, undecided_images(200), mc_samples=1000)
     mean_log_q = integrate(scipy.stats.norm.pdf(Z)[:, None] * log_q_of_undecided())
     assert mean_log_q.argmax() == 2
-    assert (found.class_mc == 0).all()
+    assert (found.error_mc == 0).all()
 
 
 def test_mean_mode_decodes_the_mean():
     cfg, weights = undecided()
-    assert (evaluate(cfg, weights, undecided_images(20)).class_mean == 2).all()
+    assert (evaluate(cfg, weights, undecided_images(20)).error_mean == 2).all()
 
 
 def test_one_shot_is_one_sample():
@@ -90,19 +91,19 @@ def test_one_shot_is_one_sample():
     cfg, weights = undecided()
     found = evaluate(cfg, weights, undecided_images(3000), mc_samples=2)
     below, above = scipy.stats.norm.cdf([-0.5, 0.1])
-    tiny.assert_mean(found.class_1[:, None] == [0, 1, 2], [1 - above, below, above - below])
+    tiny.assert_mean(found.error_1[:, None] == [0, 1, 2], [1 - above, below, above - below])
 
 
 def test_one_shot_is_monte_carlo_with_one_sample():
     cfg = tiny.vib(bottleneck="full_covariance")
     weights, images = tiny.parameters(cfg), tiny.images(100)
     found = evaluate(cfg, weights, images, mc_samples=1)
-    np.testing.assert_array_equal(found.class_1, found.class_mc)
-    np.testing.assert_allclose(found.distortion, -found.log_probability_mc, rtol=1e-5)
-    assert (found.class_1 != found.class_mean).any()
+    np.testing.assert_array_equal(found.error_1, found.error_mc)
+    np.testing.assert_allclose(found.distortion_bits, -found.nll_mc_bits, rtol=1e-5)
+    assert (found.error_1 != found.error_mean).any()
     with_more = evaluate(cfg, weights, images, mc_samples=12)
-    np.testing.assert_array_equal(found.class_1, with_more.class_1)
-    assert (with_more.class_1 != with_more.class_mc).any()
+    np.testing.assert_array_equal(found.error_1, with_more.error_1)
+    assert (with_more.error_1 != with_more.error_mc).any()
 
 
 def test_monte_carlo_terms_are_unbiased():
@@ -116,8 +117,8 @@ def test_monte_carlo_terms_are_unbiased():
     distortion = integrate(density * -log_q)
     for label in range(3):
         of_label = images.labels == label
-        tiny.assert_mean(np.exp(found.log_probability_mc[of_label]), probability[label])
-        tiny.assert_mean(found.distortion[of_label], distortion[label])
+        tiny.assert_mean(np.exp(found.nll_mc_bits[of_label]), probability[label])
+        tiny.assert_mean(found.distortion_bits[of_label], distortion[label])
 
 
 # Independence of images
@@ -133,7 +134,8 @@ def test_predictions_of_an_image_do_not_depend_on_the_other_images():
         np.where(kept, images.labels, others.labels),
     )
     before, after = (evaluate(cfg, weights, some) for some in (images, mixed))
-    for old, new in zip(before, after, strict=True):
+    for name, old in vars(before).items():
+        new = getattr(after, name)
         np.testing.assert_array_equal(old[kept], new[kept])
         assert (old[~kept] != new[~kept]).any()
 
@@ -145,11 +147,12 @@ def test_predictions_of_an_image_do_not_depend_on_its_batch():
     images = tiny.images(BATCH + 3)
     model = tiny.model(cfg, weights)
     found = evaluate(cfg, weights, images)
-    one = jax.jit(lambda x, y, key: predict(model, x, y, key, mc_samples=4))
+    one = jax.jit(lambda x, y, key: predictive_samples(model, x, y, key, mc_samples=4))
     for row in (0, BATCH - 1, BATCH, BATCH + 2):
-        alone = one(scale(images.pixels[row]), images.labels[row], key=jax.random.fold_in(KEY, row))
-        for name, value in alone._asdict().items():
-            np.testing.assert_allclose(getattr(found, name)[row], value, rtol=1e-5, err_msg=name)
+        alone = one(scale(images.pixels[row]), images.labels[row], jax.random.fold_in(KEY, row))
+        for m in measures():
+            values = getattr(found, m.name)
+            np.testing.assert_allclose(values[row], m.per_image(alone), rtol=1e-5, err_msg=m.name)
 
 
 # Deterministic models
@@ -161,13 +164,13 @@ def test_a_deterministic_model_has_one_error_and_no_rate():
     images = tiny.images(100)
     found = evaluate(cfg, weights, images)
     log_q = tiny.log_q(weights, tiny.encoder_outputs(weights, scale(images.pixels)))
-    for classes in (found.class_1, found.class_mc, found.class_mean):
+    for classes in (found.error_1, found.error_mc, found.error_mean):
         np.testing.assert_array_equal(classes, log_q.argmax(axis=-1))
-    for nats in (found.distortion, -found.log_probability_mc):
+    for nats in (found.distortion_bits, -found.nll_mc_bits):
         np.testing.assert_allclose(nats, -log_q[np.arange(100), images.labels], rtol=1e-5)
-    assert found.rate is None
+    assert found.rate_bits is None
 
-    section = summarise(found, images.labels, mc_samples=12)
+    section = summarise(vars(found), images.labels, mc_samples=12)
     assert section["rate_bits"] is None
     assert section["izx_upper_bits"] is None
     assert section["mc_samples"] == 1
@@ -175,57 +178,7 @@ def test_a_deterministic_model_has_one_error_and_no_rate():
     assert section["nll_mc_bits"] == pytest.approx(section["distortion_bits"], rel=1e-6)
 
 
-# Sections of metrics.json
-
-
-def test_summarise_counts_errors_and_converts_to_bits():
-    labels = np.array([0, 0, 1, 2], np.int32)
-    nats = math.log(2) * np.array([1.0, 2.0, 3.0, 4.0], np.float32)
-    predictions = Predictions(
-        class_1=np.array([1, 1, 1, 1]),
-        class_mc=np.array([0, 0, 1, 1]),
-        class_mean=np.array([0, 1, 1, 1]),
-        log_probability_mc=-3 * nats,
-        distortion=nats,
-        rate=10 * nats,
-    )
-    section = summarise(predictions, labels, mc_samples=12)
-    assert section == {
-        "n": 4,
-        "error_1": 0.75,
-        "error_mc": 0.25,
-        "mc_samples": 12,
-        "error_mean": 0.5,
-        "distortion_bits": pytest.approx(2.5),
-        "rate_bits": pytest.approx(25),
-        "izy_lower_bits": pytest.approx(scipy.stats.entropy([2, 1, 1], base=2) - 2.5),
-        "izx_upper_bits": pytest.approx(25),
-        "nll_mc_bits": pytest.approx(7.5),
-    }
-
-
-def test_means_are_taken_in_float64():
-    """A float32 sum of 60,000 terms would be off in the fifth digit."""
-    terms = np.random.default_rng(0).exponential(size=60_000).astype(np.float32)
-    classes = np.zeros(60_000, np.int32)
-    predictions = Predictions(classes, classes, classes, -terms, terms, terms)
-    section = summarise(predictions, classes, mc_samples=1)
-    expected = math.fsum(terms.tolist()) / 60_000 / math.log(2)
-    for name in ("distortion_bits", "rate_bits", "nll_mc_bits"):
-        assert section[name] == pytest.approx(expected, rel=1e-12)
-
-
-# Information
-
-
-@settings(derandomize=True)
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=200))
-def test_label_entropy_is_scipys(labels):
-    counts = np.unique(labels, return_counts=True)[1]
-    found = information.label_entropy(np.array(labels))
-    assert found == pytest.approx(scipy.stats.entropy(counts), abs=1e-12)
-    assert information.bits(found) == pytest.approx(scipy.stats.entropy(counts, base=2), abs=1e-12)
-    assert information.izy_lower(np.array(labels), 0.25) == pytest.approx(found - 0.25)
+# The bounds
 
 
 def test_the_bounds_enclose_the_mutual_informations():
@@ -245,11 +198,11 @@ def test_the_bounds_enclose_the_mutual_informations():
     classes = np.arange(2000, dtype=np.int32) % 10
     images = Images(lit(classes), classes)
     found = evaluate(cfg, weights, images, mc_samples=1)
-    section = summarise(found, classes, mc_samples=1)
-    tiny.assert_mean(np.log(10) - found.distortion, exact)
+    section = summarise(vars(found), classes, mc_samples=1)
+    tiny.assert_mean(np.log(10) - found.distortion_bits, exact)
     assert section["izx_upper_bits"] == pytest.approx((exact + excess) / np.log(2), rel=1e-5)
 
     weights["decoder"] = jax.tree.map(lambda w: w / 2, weights["decoder"])
     found = evaluate(cfg, weights, images, mc_samples=1)
-    section = summarise(found, classes, mc_samples=1)
+    section = summarise(vars(found), classes, mc_samples=1)
     assert section["izy_lower_bits"] < exact / np.log(2) - 0.02

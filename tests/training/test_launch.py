@@ -1,0 +1,125 @@
+"""Sweeps: what is trained together, and that it makes no difference to any run."""
+
+import dataclasses
+import os
+import signal
+
+import pytest
+
+from tests import tiny
+from tests.processes import SLOW, TINY, final_state, records, start, wait_for
+from vibx.config import Execution
+from vibx.training.launch import groups
+from vibx.training.step import runs_that_fit
+
+EXECUTION = Execution(eval_every=1, checkpoint_every=1, root="runs", force=False)
+EIGHT_DEVICES = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+
+
+def grouped(cfgs, *, runs_at_once=100, execution=EXECUTION):
+    jobs = [(cfg, execution) for cfg in cfgs]
+    return [group for group, _ in groups(jobs, runs_at_once=runs_at_once)]
+
+
+def test_jobs_that_differ_in_numbers_are_one_group():
+    cfgs = [tiny.vib(seed=s, beta=b) for s in (0, 1) for b in (0.0, 1e-3, 1.0)]
+    other_rate = tiny.vib(optimizer=tiny.optimizer("author", learning_rate=1e-3))
+    assert grouped([*cfgs, other_rate]) == [[*cfgs, other_rate]]
+
+
+def test_jobs_of_other_programs_or_data_are_groups_of_their_own():
+    data = tiny.vib().data
+    apart = [
+        tiny.vib(),
+        tiny.vib(K=5),
+        tiny.vib(epochs=5),
+        tiny.deterministic(),
+        tiny.vib(data=dataclasses.replace(data, validation=7)),
+        tiny.vib(data=dataclasses.replace(data, name="kmnist")),
+    ]
+    assert grouped(apart) == [[cfg] for cfg in apart]
+
+
+def test_groups_are_no_larger_than_asked_and_keep_their_order():
+    cfgs = [tiny.deterministic(tiny.dropout(rate / 10)) for rate in range(5)]
+    assert grouped(cfgs, runs_at_once=2) == [cfgs[:2], cfgs[2:4], cfgs[4:]]
+
+
+def test_on_a_cpu_runs_go_one_after_another():
+    assert runs_that_fit(tiny.vib()) == 1
+
+
+def test_runs_sharded_over_eight_devices_are_the_runs_one_after_another(vibx, tmp_path):
+    """Six runs on eight devices: to rounding, the records and the weights of each run alone."""
+    sweep = [*TINY, "-m", "beta=1e-3,1e-1", "seed=0,1,2", "optimizer.learning_rate=1e-3"]
+    assert vibx("train", *sweep, "root=alone", "hydra/launcher=basic").returncode == 0
+    done = vibx("train", *sweep, "hydra.launcher.runs_at_once=6", env=EIGHT_DEVICES)
+    assert done.returncode == 0, done.stderr
+    alone, together = records(tmp_path / "alone"), records(tmp_path / "runs")
+    assert alone.keys() == together.keys()
+    assert len(alone) == 6
+    for name, record in alone.items():
+        directories = [tmp_path / root / name for root in ("alone", "runs")]
+        weights = [final_state(directory).parameters for directory in directories]
+        tiny.assert_close(*weights, rtol=1e-3, atol=1e-5)
+        for section in ("train", "test"):
+            assert together[name][section] == pytest.approx(record[section], rel=2e-3)
+        files = [{file.name for file in directory.iterdir()} for directory in directories]
+        assert files[0] == files[1]
+
+
+def test_a_run_that_fails_does_not_take_its_neighbours_along(vibx, tmp_path):
+    """Neither one after another nor together; the sweep ends with a table, and runs lists it."""
+    sweep = [*TINY, "optimizer.learning_rate=1e-4,1e30,2e-4", "seed=0", "-m"]
+    for runs_at_once, root in ((1, "alone"), (3, "together")):
+        launcher = f"hydra.launcher.runs_at_once={runs_at_once}"
+        done = vibx("train", *sweep, f"root={root}", launcher)
+        assert done.returncode == 1
+        assert done.stdout.count("vib-K4-beta0.001-seed0-") == 3
+        assert "the objective is not finite in epoch" in done.stdout
+        error = done.stderr.splitlines()[-1]
+        assert error.startswith("vibx train: error: ")
+        assert len(error) < 200
+    alone, together = records(tmp_path / "alone"), records(tmp_path / "together")
+    assert alone.keys() == together.keys()
+    assert len(alone) == 2
+    for name, record in alone.items():
+        assert together[name]["test"] == pytest.approx(record["test"], rel=1e-3)
+    assert "2 finished, 1 unfinished" in vibx("runs", "root=alone").stdout
+
+
+@pytest.mark.parametrize("runs_at_once", [1, 2])
+def test_a_killed_sweep_goes_on_where_it_was(vibx, tmp_path, runs_at_once):
+    launcher = f"hydra.launcher.runs_at_once={runs_at_once}"
+    sweep = ["train", "-m", *SLOW, "data.train_images=8000", "epochs=3", "seed=0,1,2,3", launcher]
+    assert vibx(*sweep, "root=whole").returncode == 0
+    process = start(tmp_path, *sweep)
+    wait_for(lambda: len(records(tmp_path / "runs")) >= runs_at_once, process)
+    wait_for(lambda: unfinished_with_checkpoint(tmp_path / "runs"), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = records(tmp_path / "runs")
+    assert runs_at_once <= len(finished) < 4
+    before = {name: times(tmp_path / "runs" / name) for name in finished}
+    assert vibx(*sweep).returncode == 0
+    after, whole = records(tmp_path / "runs"), records(tmp_path / "whole")
+    assert {name: times(tmp_path / "runs" / name) for name in before} == before
+    assert after.keys() == whole.keys()
+    for name, record in whole.items():
+        assert after[name]["test"] == record["test"]
+        tiny.assert_same(*(final_state(tmp_path / root / name) for root in ("whole", "runs")))
+
+
+def unfinished_with_checkpoint(root):
+    directories = {path.parents[1] for path in root.glob("*/checkpoints/1")}
+    return [d for d in directories if not (d / "metrics.json").exists()]
+
+
+def times(directory):
+    return {f: f.stat().st_mtime_ns for f in directory.rglob("*") if f.is_file()}
+
+
+def test_joblib_is_still_a_launcher(vibx, tmp_path):
+    done = vibx("train", *TINY, "-m", "seed=0,1", "hydra/launcher=joblib")
+    assert done.returncode == 0, done.stderr
+    assert len(records(tmp_path / "runs")) == 2
