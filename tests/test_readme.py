@@ -15,9 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.processes import TINY
 
-
-TINY = ["data.train_images=500", "data.held_out_images=200", "encoder.widths=[16,16]", "K=4", "batch_size=50", "epochs=2", "root=runs"]
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CHANGES = {
