@@ -4,17 +4,14 @@ SPSA rather than the boundary attack: it averages over many evaluations, so that
 noise cancels, where the boundary attack trusts single noisy decisions.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
-from vibx.attacks.descent import Norm, descents_from_random_starts, project, steepest
-from vibx.attacks.per_image import Classify, Goal, goals, over_images
+from vibx.attacks.descent import descent_from_random_start, perturb_within, project, steepest
+from vibx.attacks.per_image import Classify, Goal, Task
+from vibx.attacks.settings import SPSA, Noise
 
-SPSA_CHUNK = 8  # images attacked at a time: each is classified 2 * directions times at once
-NOISE_CHUNK = 256
 FAR = 100.0  # budgets; from there, projection finds the noise of the wanted norm
 
 
@@ -25,7 +22,7 @@ def spsa_gradient(
     key: Key[Array, ""],
     *,
     directions: int,
-    delta: float,
+    delta: Float[Array, ""] | float,
 ) -> Float[Array, "pixels"]:
     """An estimate of the gradient of one image's margin to its goal, from its values alone.
 
@@ -48,71 +45,22 @@ def spsa_gradient(
     return (above - below) @ signs / (directions * distance)
 
 
-@functools.partial(jax.jit, static_argnames=("norm", "directions", "chunk"))
-def spsa(
-    classify: Classify,
-    images: Float[Array, "n pixels"],
-    labels: Int[Array, "n"],
-    keys: Key[Array, "n"],
-    *,
-    norm: Norm,
-    epsilon: Float[Array, "#n"] | float,
-    step_size: float,
-    steps: int,
-    directions: int,
-    delta: float = 0.1,
-    targets: Int[Array, "n"] | None = None,
-    chunk: int = SPSA_CHUNK,
-) -> Float[Array, "n pixels"]:
-    """`pgd` with gradients estimated from 2 * directions values each: Uesato et al. 2018.
+@perturb_within.register
+def _(
+    settings: SPSA, classify: Classify, task: Task, epsilon: Float[Array, ""]
+) -> Float[Array, "pixels"]:
+    def gradient(point: Array, key: Array) -> Float[Array, "pixels"]:
+        directions, delta = settings.directions, settings.delta
+        return spsa_gradient(classify, task.goal, point, key, directions=directions, delta=delta)
 
-    Args:
-        classify: The classifier; only its values are used.
-        images: In [0, 1].
-        labels: The classes to leave, where there are no targets.
-        keys: One per image, see `image_keys`.
-        norm: Of the budget.
-        epsilon: The budget in range-1 pixels, of all images or of each.
-        step_size: Of every step, as a fraction of the budget.
-        steps: How many.
-        directions: Random directions of each estimate.
-        delta: Length of the finite differences, in range-1 pixels; long enough that they stand
-            out from the noise of the two values.
-        targets: The classes to reach.
-        chunk: Images attacked at a time; bounds memory.
-
-    Returns:
-        The last images, whether or not they are adversarial, in [0, 1] and within the budget.
-    """
-    return descents_from_random_starts(
-        functools.partial(spsa_gradient, classify, directions=directions, delta=delta),
-        goals(labels, targets),
-        images,
-        keys,
-        norm=norm,
-        epsilon=epsilon,
-        step_size=step_size,
-        steps=steps,
-        chunk=chunk,
-    )
+    return descent_from_random_start(settings, gradient, task, epsilon)
 
 
-@functools.partial(jax.jit, static_argnames=("norm",))
-def noise(
-    images: Float[Array, "n pixels"],
-    keys: Key[Array, "n"],
-    *,
-    norm: Norm,
-    epsilon: Float[Array, "#n"] | float,
-) -> Float[Array, "n pixels"]:
-    """Random noise of norm epsilon, the baseline: Gaussian for L2, random signs for Linf.
-
-    In [0, 1], and smaller than epsilon only where the box has no room for it.
-    """
-
-    def one(image: Array, key: Array, epsilon: Array) -> Float[Array, "pixels"]:
-        direction = steepest(jax.random.normal(key, image.shape), norm=norm)
-        return project(image + FAR * epsilon * direction, image, norm=norm, epsilon=epsilon)
-
-    budgets = jnp.broadcast_to(epsilon, len(images))
-    return over_images(one, images, keys, budgets, chunk=NOISE_CHUNK)
+@perturb_within.register
+def _(
+    settings: Noise, classify: Classify, task: Task, epsilon: Float[Array, ""]
+) -> Float[Array, "pixels"]:
+    # Its norm is smaller than epsilon only where the box has no room for it.
+    normals = jax.random.normal(task.key, task.image.shape)
+    far = task.image + FAR * epsilon * steepest(normals, norm=settings.norm)
+    return project(far, task.image, norm=settings.norm, epsilon=epsilon)

@@ -7,8 +7,6 @@ returns the original image, not mid-grey.
 """
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -17,69 +15,22 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from vibx.attacks.per_image import Classify, Goal, goals
+from vibx.attacks.per_image import (
+    Adversarial,
+    Classify,
+    Goal,
+    Progress,
+    Task,
+    part_of,
+    perturb,
+)
+from vibx.attacks.settings import SEGMENTS, CarliniWagnerL2
+from vibx.tracing import traceable
 
-CHECKS = 10  # checks for early abort in a search step
-NO_PROGRESS = 0.9999  # of the loss at the check before
+NO_PROGRESS = 0.9999  # of the loss a segment before
 UNBOUNDED = 1e10  # upper bound of c while no search step has succeeded
 REPEATING_STEPS = 10  # so many search steps or more: the last one repeats the upper bound
 SMALLEST_BATCH = 8  # a smaller one takes longer to compile than it saves
-
-Progress = Callable[[float], None]  # is told the fraction of the work that is done
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[  # traced: a change compiles nothing
-        "search_steps",
-        "learning_rate",
-        "b1",
-        "b2",
-        "epsilon",
-        "initial_constant",
-        "confidence",
-        "abort_early",
-    ],
-    meta_fields=["iterations"],
-)
-@dataclass(frozen=True)
-class CarliniWagnerSettings:
-    """Settings, by default the authors', except `iterations`.
-
-    Attributes:
-        search_steps: Steps of the binary search for the constant c.
-        iterations: Of Adam in each search step, a multiple of 10. The authors' default is 10,000;
-            1,000 change the median norm on a deterministic model by 0.1%.
-        learning_rate: Adam's, in tanh space.
-        b1: Adam's decay of the mean gradient.
-        b2: Adam's decay of the mean squared gradient.
-        epsilon: Adam's, added to the root of the mean squared gradient.
-        initial_constant: c of the first search step.
-        confidence: kappa, the lead in logits that counts as a success.
-        abort_early: End an image's search step when its loss has stopped falling.
-
-    Raises:
-        ValueError: `iterations` is not a positive multiple of 10.
-    """
-
-    search_steps: int = 9
-    iterations: int = 1000
-    learning_rate: float = 1e-2
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-    initial_constant: float = 1e-3
-    confidence: float = 0.0
-    abort_early: bool = True
-
-    def __post_init__(self) -> None:
-        if self.iterations < 1 or self.iterations % CHECKS:
-            raise ValueError(f"iterations={self.iterations}: must be a multiple of {CHECKS}")
-
-    @property
-    def adam(self) -> optax.GradientTransformation:
-        """The optimiser of one search step."""
-        return optax.adam(self.learning_rate, b1=self.b1, b2=self.b2, eps=self.epsilon)
 
 
 class CarliniWagnerResult(NamedTuple):
@@ -88,7 +39,7 @@ class CarliniWagnerResult(NamedTuple):
     Attributes:
         images: The adversarial images in [0, 1]; the original ones where the attack failed.
         success: Whether some iterate reached the goal, as the attack saw it. A noisy classifier
-            may have been lucky on that iterate: `scoring.recheck` tells.
+            may have been lucky on that iterate: `scoring.reevaluate` tells.
         l2: Norm of the perturbation in range-1 pixels; infinite where the attack failed.
         constant: c of the search step that found the image; NaN where the attack failed.
         iterations: Of Adam, over all search steps.
@@ -119,8 +70,10 @@ class ConstantSearch(NamedTuple):
         unbounded = jnp.full(n, UNBOUNDED, jnp.float32)
         return cls(jnp.zeros(n, jnp.int32), constants, jnp.zeros(n), unbounded)
 
-    def narrowed(self, succeeded: Bool[Array, "*n"], *, of: int) -> "ConstantSearch":
-        """The search after one more of `of` steps.
+    def narrowed(
+        self, succeeded: Bool[Array, "*n"], *, search_steps: Int[Array, ""] | int
+    ) -> "ConstantSearch":
+        """The search after one more of so many steps.
 
         c becomes the midpoint, or ten times as large while nothing has succeeded; the last of ten
         steps or more takes the upper bound, which has succeeded if anything has.
@@ -129,7 +82,7 @@ class ConstantSearch(NamedTuple):
         upper = jnp.where(succeeded, jnp.minimum(self.upper, self.constant), self.upper)
         lower = jnp.where(succeeded, self.lower, jnp.maximum(self.lower, self.constant))
         constant = jnp.where(upper < UNBOUNDED, (lower + upper) / 2, 10 * self.constant)
-        repeats = (of >= REPEATING_STEPS) & (steps == of - 1)
+        repeats = (search_steps >= REPEATING_STEPS) & (steps == search_steps - 1)
         return ConstantSearch(steps, jnp.where(repeats, upper, constant), lower, upper)
 
 
@@ -141,14 +94,6 @@ class Best(NamedTuple):
     constant: Float[Array, "*n"]
 
 
-class Task(NamedTuple):
-    """An image, what it shall become, and the noise of its classifier."""
-
-    image: Float[Array, "*n pixels"]
-    goal: Goal
-    key: Key[Array, "*n"]
-
-
 class Descent(NamedTuple):
     """Where the minimisation of a search step stands."""
 
@@ -158,10 +103,10 @@ class Descent(NamedTuple):
     succeeded: Bool[Array, "*n"]
 
     @classmethod
-    def start(cls, settings: CarliniWagnerSettings, image: Float[Array, "pixels"]) -> "Descent":
+    def start(cls, settings: CarliniWagnerL2, image: Float[Array, "pixels"]) -> "Descent":
         """Before the first iteration on one image: m and Adam start again in each search step."""
         modifier = jnp.zeros_like(image)
-        return cls(jnp.int32(0), modifier, settings.adam.init(modifier), jnp.bool_(False))
+        return cls(jnp.int32(0), modifier, adam(settings).init(modifier), jnp.bool_(False))
 
 
 class State(NamedTuple):
@@ -183,6 +128,12 @@ class Problem(NamedTuple):
     key: Key[Array, ""]
 
 
+def adam(settings: CarliniWagnerL2) -> optax.GradientTransformation:
+    """The optimiser of one search step."""
+    rates = {"b1": settings.b1, "b2": settings.b2, "eps": settings.epsilon}
+    return optax.adam(settings.learning_rate, **rates)
+
+
 def to_tanh_space(image: Float[Array, "pixels"]) -> Float[Array, "pixels"]:
     """The point w with to_box(w) = image; the factor keeps black and white pixels finite."""
     return jnp.arctanh((2 * image - 1) * 0.999999)
@@ -194,17 +145,17 @@ def to_box(w: Float[Array, "pixels"]) -> Float[Array, "pixels"]:
 
 
 class Trial(NamedTuple):
-    """What an iteration tries, before its update."""
+    """What an iteration tries, before its update, and the classifier's answer to it."""
 
     image: Float[Array, "pixels"]
     squared_norm: Float[Array, ""]
-    reached: Bool[Array, ""]
+    logits: Float[Array, "classes"]
 
 
 def objective(
     modifier: Float[Array, "pixels"],
+    settings: CarliniWagnerL2,
     classify: Classify,
-    settings: CarliniWagnerSettings,
     problem: Problem,
     iteration: Int[Array, ""],
 ) -> tuple[Float[Array, ""], Trial]:
@@ -213,13 +164,17 @@ def objective(
     logits = classify(image, jax.random.fold_in(problem.key, iteration))
     squared_norm = jnp.sum((image - problem.origin) ** 2)
     penalty = jnp.maximum(0, problem.goal.margin(logits) + settings.confidence)
-    reached = problem.goal.reached(logits, settings.confidence)
-    return squared_norm + problem.constant * penalty, Trial(image, squared_norm, reached)
+    return squared_norm + problem.constant * penalty, Trial(image, squared_norm, logits)
+
+
+def is_success(settings: CarliniWagnerL2, problem: Problem, trial: Trial) -> Bool[Array, ""]:
+    """Whether a trial is at the goal, by the answer that its loss was computed from."""
+    return problem.goal.reached(trial.logits, settings.confidence)
 
 
 def iterate(
+    settings: CarliniWagnerL2,
     classify: Classify,
-    settings: CarliniWagnerSettings,
     problem: Problem,
     state: tuple[Descent, Best],
     _: None,
@@ -228,34 +183,33 @@ def iterate(
     descent, best = state
     value_and_gradient = jax.value_and_grad(objective, has_aux=True)
     (loss, trial), gradient = value_and_gradient(
-        descent.modifier, classify, settings, problem, descent.iteration
+        descent.modifier, settings, classify, problem, descent.iteration
     )
-    update, adam = settings.adam.update(gradient, descent.adam)
-    better = trial.reached & (trial.squared_norm < best.squared_norm)
+    update, moments = adam(settings).update(gradient, descent.adam)
+    success = is_success(settings, problem, trial)
+    better = success & (trial.squared_norm < best.squared_norm)
     found = Best(trial.image, trial.squared_norm, problem.constant)
     best = jax.tree.map(functools.partial(jnp.where, better), found, best)
-    succeeded = descent.succeeded | trial.reached
-    descent = Descent(descent.iteration + 1, descent.modifier + update, adam, succeeded)
+    modifier, succeeded = descent.modifier + update, descent.succeeded | success
+    descent = Descent(descent.iteration + 1, modifier, moments, succeeded)
     return (descent, best), loss
 
 
-def run_to_check(
-    classify: Classify, settings: CarliniWagnerSettings, task: Task, state: State
-) -> State:
-    """A tenth of a search step on one image; if that was the last, the next one's start."""
+def run_segment(settings: CarliniWagnerL2, classify: Classify, task: Task, state: State) -> State:
+    """A segment of a search step on one image; if it was the last, the next step's start."""
     search, descent, best, iterations = state
     centre = to_tanh_space(task.image)
     key = jax.random.fold_in(task.key, 1 + search.steps)
     problem = Problem(centre, to_box(centre), task.goal, search.constant, key)
-    step = functools.partial(iterate, classify, settings, problem)
-    length = settings.iterations // CHECKS
+    step = functools.partial(iterate, settings, classify, problem)
+    length = settings.iterations // SEGMENTS
     (descent, best), losses = jax.lax.scan(step, (descent, best), length=length)
     # The next iteration's loss, with its noise: an image that stops here does not run it.
-    loss, _ = objective(descent.modifier, classify, settings, problem, descent.iteration)
+    loss, _ = objective(descent.modifier, settings, classify, problem, descent.iteration)
     stalled = ~(loss <= NO_PROGRESS * losses[0])  # not a number: stop too
     over = (descent.iteration == settings.iterations) | (settings.abort_early & stalled)
     after = (
-        search.narrowed(descent.succeeded, of=settings.search_steps),
+        search.narrowed(descent.succeeded, search_steps=settings.search_steps),
         Descent.start(settings, task.image),
     )
     search, descent = jax.tree.map(functools.partial(jnp.where, over), after, (search, descent))
@@ -263,18 +217,18 @@ def run_to_check(
 
 
 @jax.jit
-def run_rows_to_check(
+def run_segments(
+    settings: CarliniWagnerL2,
     classify: Classify,
-    settings: CarliniWagnerSettings,
     tasks: Task,
     states: State,
     rows: Int[Array, "m"],
 ) -> State:
-    """All states after `run_to_check` of the given rows; one past the end changes none."""
+    """All states after `run_segment` of the given rows; one past the end changes none."""
     tasks, chosen = jax.tree.map(
         lambda leaf: leaf[jnp.minimum(rows, len(leaf) - 1)], (tasks, states)
     )
-    changed = jax.vmap(functools.partial(run_to_check, classify, settings))(tasks, chosen)
+    changed = jax.vmap(functools.partial(run_segment, settings, classify))(tasks, chosen)
     return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), states, changed)
 
 
@@ -303,7 +257,7 @@ def at_goal(
 
 
 @jax.jit
-def start(settings: CarliniWagnerSettings, images: Float[Array, "n pixels"]) -> State:
+def start(settings: CarliniWagnerL2, images: Float[Array, "n pixels"]) -> State:
     """The attack before its first iteration."""
     n = len(images)
     return State(
@@ -315,8 +269,8 @@ def start(settings: CarliniWagnerSettings, images: Float[Array, "n pixels"]) -> 
 
 
 def attack_chunk(
+    settings: CarliniWagnerL2,
     classify: Classify,
-    settings: CarliniWagnerSettings,
     tasks: Task,
     *,
     on_progress: Progress,
@@ -326,14 +280,14 @@ def attack_chunk(
 
     Each image goes on to its next search step as soon as its last one is over.
     """
-    steps = np.zeros(len(tasks.image), np.int32)
+    steps, search_steps = np.zeros(len(tasks.image), np.int32), int(settings.search_steps)
     states = start(settings, tasks.image)
-    while (active := steps < settings.search_steps).any():
+    while (active := steps < search_steps).any():
         rows = rows_to_run(active, compact=compact)
-        states = run_rows_to_check(classify, settings, tasks, states, rows)
+        states = run_segments(settings, classify, tasks, states, rows)
         steps = np.asarray(states.search.steps)
         begun = states.descent.iteration / settings.iterations  # the share of the current step
-        on_progress(float(np.mean(steps + begun)) / settings.search_steps)
+        on_progress(float(np.mean(steps + begun)) / search_steps)
     best = states.best
     success = jnp.isfinite(best.squared_norm)
     return CarliniWagnerResult(
@@ -346,36 +300,25 @@ def attack_chunk(
     )
 
 
-def part_of(on_progress: Progress, start: float, share: float) -> Progress:
-    """The progress of a part of the work, which begins at `start` and makes up `share` of it."""
-    return lambda done: on_progress(start + share * done)
-
-
 def carlini_wagner_l2(
+    settings: CarliniWagnerL2,
     classify: Classify,
-    images: Float[Array, "n pixels"],
-    labels: Int[Array, "n"],
-    keys: Key[Array, "n"],
+    tasks: Task,
     *,
-    targets: Int[Array, "n"] | None = None,
-    settings: CarliniWagnerSettings = CarliniWagnerSettings(),
     on_progress: Progress = lambda fraction: None,
     chunk: int = 1024,
     compact: bool = True,
 ) -> CarliniWagnerResult:
-    """Find the smallest L2 perturbation of each image that reaches its target, or leaves its class.
+    """Find the smallest L2 perturbation of each image that reaches its goal.
 
     The classifier draws new noise at every iteration, from the image's key, the search step and
     the iteration, so a result depends neither on the other images nor on `chunk` and `compact`
     (but for rounding). A classifier of other weights and equal shapes compiles nothing new.
 
     Args:
-        classify: The classifier.
-        images: In [0, 1].
-        labels: The classes to leave, where there are no targets.
-        keys: One per image, see `image_keys`.
-        targets: The classes to reach.
         settings: Of the attack.
+        classify: The classifier.
+        tasks: Images, goals and keys.
         on_progress: Told the fraction of the work that is done; an early abort counts as done.
         chunk: Images attacked at a time; bounds memory.
         compact: Drop images that are through from the batch. False wastes time, for a test.
@@ -383,18 +326,22 @@ def carlini_wagner_l2(
     Returns:
         What was found for each image.
     """
-    tasks = Task(jnp.asarray(images, jnp.float32), goals(labels, targets), keys)
-    n = len(images)
+    settings = traceable(settings)
+    n = len(tasks.image)
     results = []
     for first in range(0, n, chunk):
-        rows = slice(first, first + chunk)
+        part = jax.tree.map(lambda leaf, first=first: leaf[first : first + chunk], tasks)
+        progress = part_of(on_progress, first / n, len(part.image) / n)
         results.append(
-            attack_chunk(
-                classify,
-                settings,
-                jax.tree.map(lambda leaf, rows=rows: leaf[rows], tasks),
-                on_progress=part_of(on_progress, first / n, len(images[rows]) / n),
-                compact=compact,
-            )
+            attack_chunk(settings, classify, part, on_progress=progress, compact=compact)
         )
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)
+
+
+@perturb.register
+def _(
+    settings: CarliniWagnerL2, classify: Classify, tasks: Task, *, on_progress: Progress
+) -> Adversarial:
+    result = carlini_wagner_l2(settings, classify, tasks, on_progress=on_progress)
+    told = {name: getattr(result, name) for name in ("success", "constant", "iterations")}
+    return Adversarial(result.images, told)

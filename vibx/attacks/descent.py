@@ -1,16 +1,16 @@
-"""Projected descent within a norm ball, which white-box and black-box attacks have in common."""
+"""Attacks within a budget, and the projected descent that most of them are."""
 
 import functools
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from vibx.attacks.per_image import Goal, over_images
-
-Norm = Literal["l2", "linf"]
+from vibx.attacks.per_image import Adversarial, Classify, Progress, Task, over_images, perturb
+from vibx.attacks.settings import ProjectedDescent, WithinBudget
+from vibx.choices import no_implementation
+from vibx.tracing import traceable
 
 BISECTIONS = 30  # halvings of [0, 1]: beyond float32
 TINY = 1e-30  # keeps the direction of a zero gradient finite, and zero
@@ -20,7 +20,7 @@ def project(
     image: Float[Array, "pixels"],
     origin: Float[Array, "pixels"],
     *,
-    norm: Norm,
+    norm: str,
     epsilon: Float[Array, ""],
 ) -> Float[Array, "pixels"]:
     """The point nearest to `image` that is in [0, 1] and no farther than `epsilon` from `origin`.
@@ -48,7 +48,7 @@ def project(
     return scaled(jnp.where(within(jnp.ones(())), 1, low))
 
 
-def steepest(gradient: Float[Array, "pixels"], *, norm: Norm) -> Float[Array, "pixels"]:
+def steepest(gradient: Float[Array, "pixels"], *, norm: str) -> Float[Array, "pixels"]:
     """The direction of norm 1 along which a linear function rises most; zero if it is flat."""
     if norm == "linf":
         return jnp.sign(gradient)
@@ -58,7 +58,7 @@ def steepest(gradient: Float[Array, "pixels"], *, norm: Norm) -> Float[Array, "p
 
 
 def random_start(
-    key: Key[Array, ""], origin: Float[Array, "pixels"], *, norm: Norm, epsilon: Float[Array, ""]
+    key: Key[Array, ""], origin: Float[Array, "pixels"], *, norm: str, epsilon: Float[Array, ""]
 ) -> Float[Array, "pixels"]:
     """A point drawn uniformly from the ball of radius epsilon, then brought into [0, 1]."""
     if norm == "linf":
@@ -71,38 +71,57 @@ def random_start(
     return project(origin + epsilon * perturbation, origin, norm=norm, epsilon=epsilon)
 
 
-def descents_from_random_starts(
-    gradient: Callable[..., Float[Array, "pixels"]],
-    goal: Goal,
-    images: Float[Array, "n pixels"],
-    keys: Key[Array, "n"],
-    *,
-    norm: Norm,
-    epsilon: Float[Array, "#n"] | float,
-    step_size: float,
-    steps: int,
-    chunk: int,
-) -> Float[Array, "n pixels"]:
-    """`projected_descent` of each image by `gradient` of (goal, image, key), from a random start.
+@functools.singledispatch
+def perturb_within(
+    settings: WithinBudget, classify: Classify, task: Task, epsilon: Float[Array, ""]
+) -> Float[Array, "pixels"]:
+    """One image attacked within a budget of its own, epsilon, in place of the settings'.
 
-    The step size is a fraction of the budget epsilon, which is of all images or of each.
+    Returns:
+        The last point, whether or not it is adversarial, in [0, 1] and within the budget.
     """
+    raise no_implementation("attack", settings)
 
-    def one(goal: Goal, image: Array, key: Array, epsilon: Array) -> Float[Array, "pixels"]:
-        start_key, noise_key = jax.random.split(key)
-        return projected_descent(
-            functools.partial(gradient, goal),
-            random_start(start_key, image, norm=norm, epsilon=epsilon),
-            image,
-            noise_key,
-            norm=norm,
-            epsilon=epsilon,
-            step_size=step_size * epsilon,
-            steps=steps,
-        )
 
-    budgets = jnp.broadcast_to(epsilon, len(images))
-    return over_images(one, goal, images, keys, budgets, chunk=chunk)
+@jax.jit
+def attack_within_budget(
+    settings: WithinBudget,
+    classify: Classify,
+    tasks: Task,
+    budgets: Float[Array, "#n"] | None = None,
+) -> Float[Array, "n pixels"]:
+    """`perturb_within` of each image, by default with epsilon of the traceable settings."""
+    n = len(tasks.image)
+    epsilons = jnp.broadcast_to(settings.epsilon if budgets is None else budgets, n)
+    one = functools.partial(perturb_within, settings, classify)
+    return over_images(one, tasks, epsilons, chunk=settings.chunk)
+
+
+@perturb.register
+def _(
+    settings: WithinBudget, classify: Classify, tasks: Task, *, on_progress: Progress
+) -> Adversarial:
+    return Adversarial(attack_within_budget(traceable(settings), classify, tasks), {})
+
+
+def descent_from_random_start(
+    settings: ProjectedDescent,
+    gradient: Callable[[Float[Array, "pixels"], Key[Array, ""]], Float[Array, "pixels"]],
+    task: Task,
+    epsilon: Float[Array, ""],
+) -> Float[Array, "pixels"]:
+    """`projected_descent` of one image from a point drawn from the ball of radius epsilon."""
+    start_key, noise_key = jax.random.split(task.key)
+    return projected_descent(
+        gradient,
+        random_start(start_key, task.image, norm=settings.norm, epsilon=epsilon),
+        task.image,
+        noise_key,
+        norm=settings.norm,
+        epsilon=epsilon,
+        step_size=settings.step_size * epsilon,
+        steps=settings.steps,
+    )
 
 
 def projected_descent(
@@ -111,10 +130,10 @@ def projected_descent(
     origin: Float[Array, "pixels"],
     key: Key[Array, ""],
     *,
-    norm: Norm,
+    norm: str,
     epsilon: Float[Array, ""],
     step_size: Float[Array, ""] | float,
-    steps: int,
+    steps: Int[Array, ""] | int,
 ) -> Float[Array, "pixels"]:
     """Descend `steps` times by `step_size` (in the norm), always back into ball and box.
 

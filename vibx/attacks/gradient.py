@@ -5,15 +5,15 @@ zero where a model is very sure of itself: such an attack would measure saturati
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
-from vibx.attacks.descent import Norm, descents_from_random_starts, projected_descent
-from vibx.attacks.per_image import Classify, Goal, goals, over_images
-
-CHUNK = 256  # images attacked at a time; bounds memory
+from vibx.attacks.descent import descent_from_random_start, perturb_within, projected_descent
+from vibx.attacks.per_image import Classify, Goal, Task, over_images
+from vibx.attacks.settings import FGSM, PGD, WithinBudget
 
 
 def margin_gradient(
@@ -35,106 +35,45 @@ def margin_gradient(
     return jax.grad(mean_margin)(image)
 
 
-@functools.partial(jax.jit, static_argnames=("noise_samples", "chunk"))
+@functools.partial(jax.jit, static_argnames="noise_samples")
 def margin_gradients(
-    classify: Classify,
-    images: Float[Array, "n pixels"],
-    labels: Int[Array, "n"],
-    keys: Key[Array, "n"],
-    *,
-    targets: Int[Array, "n"] | None = None,
-    noise_samples: int = 1,
-    chunk: int = CHUNK,
+    classify: Classify, tasks: Task, *, noise_samples: int = 1
 ) -> Float[Array, "n pixels"]:
     """The gradients that the attacks follow, to look for zeros and non-finite values."""
 
-    def one(goal: Goal, image: Array, key: Array) -> Float[Array, "pixels"]:
+    def one(image: Array, goal: Goal, key: Array) -> Float[Array, "pixels"]:
         return margin_gradient(classify, goal, image, key, noise_samples=noise_samples)
 
-    return over_images(one, goals(labels, targets), images, keys, chunk=chunk)
+    return over_images(one, *tasks, chunk=WithinBudget.chunk)
 
 
-@functools.partial(jax.jit, static_argnames=("norm", "noise_samples", "chunk"))
-def fgsm(
-    classify: Classify,
-    images: Float[Array, "n pixels"],
-    labels: Int[Array, "n"],
-    keys: Key[Array, "n"],
-    *,
-    norm: Norm,
-    epsilon: Float[Array, "#n"] | float,
-    targets: Int[Array, "n"] | None = None,
-    noise_samples: int = 1,
-    chunk: int = CHUNK,
-) -> Float[Array, "n pixels"]:
-    """One step of size epsilon along the gradient (L2) or its sign (Linf): Goodfellow et al. 2015.
-
-    Args:
-        classify: The classifier.
-        images: In [0, 1].
-        labels: The classes to leave, where there are no targets.
-        keys: One per image, see `image_keys`.
-        norm: Of the budget.
-        epsilon: The budget in range-1 pixels, of all images or of each.
-        targets: The classes to reach.
-        noise_samples: Keys over which the gradient is averaged.
-        chunk: Images attacked at a time; bounds memory.
-
-    Returns:
-        The last images, whether or not they are adversarial, in [0, 1] and within the budget.
-    """
-
-    def one(goal: Goal, image: Array, key: Array, epsilon: Array) -> Float[Array, "pixels"]:
-        gradient = functools.partial(margin_gradient, classify, goal, noise_samples=noise_samples)
-        return projected_descent(
-            gradient, image, image, key, norm=norm, epsilon=epsilon, step_size=epsilon, steps=1
-        )
-
-    budgets = jnp.broadcast_to(epsilon, len(images))
-    return over_images(one, goals(labels, targets), images, keys, budgets, chunk=chunk)
+def mean_margin_gradient(
+    settings: FGSM | PGD, classify: Classify, task: Task
+) -> Callable[[Float[Array, "pixels"], Key[Array, ""]], Float[Array, "pixels"]]:
+    """`margin_gradient` of a point and a key."""
+    samples = settings.noise_samples
+    return functools.partial(margin_gradient, classify, task.goal, noise_samples=samples)
 
 
-@functools.partial(jax.jit, static_argnames=("norm", "noise_samples", "chunk"))
-def pgd(
-    classify: Classify,
-    images: Float[Array, "n pixels"],
-    labels: Int[Array, "n"],
-    keys: Key[Array, "n"],
-    *,
-    norm: Norm,
-    epsilon: Float[Array, "#n"] | float,
-    step_size: float,
-    steps: int,
-    targets: Int[Array, "n"] | None = None,
-    noise_samples: int = 1,
-    chunk: int = CHUNK,
-) -> Float[Array, "n pixels"]:
-    """Many projected steps from a random start in the ball of radius epsilon: Madry et al. 2018.
-
-    Args:
-        classify: The classifier.
-        images: In [0, 1].
-        labels: The classes to leave, where there are no targets.
-        keys: One per image, see `image_keys`; the start and all noise come from them.
-        norm: Of the budget.
-        epsilon: The budget in range-1 pixels, of all images or of each.
-        step_size: Of every step, as a fraction of the budget.
-        steps: How many.
-        targets: The classes to reach.
-        noise_samples: Keys over which each gradient is averaged.
-        chunk: Images attacked at a time; bounds memory.
-
-    Returns:
-        The last images, whether or not they are adversarial, in [0, 1] and within the budget.
-    """
-    return descents_from_random_starts(
-        functools.partial(margin_gradient, classify, noise_samples=noise_samples),
-        goals(labels, targets),
-        images,
-        keys,
-        norm=norm,
+@perturb_within.register
+def _(
+    settings: FGSM, classify: Classify, task: Task, epsilon: Float[Array, ""]
+) -> Float[Array, "pixels"]:
+    return projected_descent(
+        mean_margin_gradient(settings, classify, task),
+        task.image,
+        task.image,
+        task.key,
+        norm=settings.norm,
         epsilon=epsilon,
-        step_size=step_size,
-        steps=steps,
-        chunk=chunk,
+        step_size=epsilon,
+        steps=1,
     )
+
+
+@perturb_within.register
+def _(
+    settings: PGD, classify: Classify, task: Task, epsilon: Float[Array, ""]
+) -> Float[Array, "pixels"]:
+    gradient = mean_margin_gradient(settings, classify, task)
+    return descent_from_random_start(settings, gradient, task, epsilon)

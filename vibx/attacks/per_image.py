@@ -11,15 +11,32 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from vibx.attacks.settings import Attack
+from vibx.choices import no_implementation
+
 # Logits or log-probabilities of one image in [0, 1], with the noise of one key. Jitted attacks
 # take it as an argument: as a `jax.tree_util.Partial` whose bound arguments are the weights.
 Classify = Callable[[Float[Array, "pixels"], Key[Array, ""]], Float[Array, "classes"]]
+Progress = Callable[[float], None]  # is told the fraction of the work that is done
+
+
+class Adversarial(NamedTuple):
+    """What an attack made of images.
+
+    Attributes:
+        images: In [0, 1], whether or not the attack reached its goal.
+        found: What else it tells of each image, by name. `success`, if it is there: whether the
+            attack saw the image at its goal.
+    """
+
+    images: Float[Array, "n pixels"]
+    found: dict[str, Array]
 
 
 class Goal(NamedTuple):
     """What an attack wants: a class that the image must leave or, if `targeted`, must reach."""
 
-    of_class: Int[Array, "*n"]
+    label: Int[Array, "*n"]
     targeted: Bool[Array, "*n"]
 
     def margin(self, logits: Float[Array, "classes"]) -> Float[Array, ""]:
@@ -27,7 +44,7 @@ class Goal(NamedTuple):
 
         Targeted: max_{i != t} Z_i - Z_t. Untargeted: Z_y - max_{i != y} Z_i.
         """
-        own = jnp.arange(logits.size) == self.of_class
+        own = jnp.arange(logits.size) == self.label
         other = jnp.max(jnp.where(own, -jnp.inf, logits))
         lead = jnp.sum(jnp.where(own, logits, 0)) - other
         return jnp.where(self.targeted, -lead, lead)
@@ -36,16 +53,48 @@ class Goal(NamedTuple):
         self, logits: Float[Array, "classes"], confidence: Float[Array, ""] | float = 0.0
     ) -> Bool[Array, ""]:
         """Whether the largest logit is the goal's, even after `confidence` logits against it."""
-        own = jnp.arange(logits.size) == self.of_class
+        own = jnp.arange(logits.size) == self.label
         handicap = jnp.where(self.targeted, -confidence, confidence)
         predicted = jnp.argmax(logits + handicap * own)
-        return (predicted == self.of_class) == self.targeted
+        return (predicted == self.label) == self.targeted
 
 
-def goals(labels: Int[Array, "n"], targets: Int[Array, "n"] | None) -> Goal:
-    """Reach the targets, or leave the labels if there are none."""
+class Task(NamedTuple):
+    """An image in [0, 1], what it shall become, and the key of all noise; or n of each."""
+
+    image: Float[Array, "*n pixels"]
+    goal: Goal
+    key: Key[Array, "*n"]
+
+
+def tasks(
+    images: Float[Array, "n pixels"],
+    labels: Int[Array, "n"],
+    keys: Key[Array, "n"],
+    *,
+    targets: Int[Array, "n"] | None = None,
+) -> Task:
+    """Images in [0, 1] that shall reach the targets or, if there are none, leave the labels.
+
+    Keys are one per image, see `image_keys`.
+    """
     classes = jnp.asarray(labels if targets is None else targets)
-    return Goal(classes, jnp.full(classes.shape, targets is not None))
+    goal = Goal(classes, jnp.full(classes.shape, targets is not None))
+    return Task(jnp.asarray(images, jnp.float32), goal, keys)
+
+
+@functools.singledispatch
+def perturb(
+    settings: Attack, classify: Classify, tasks: Task, *, on_progress: Progress
+) -> Adversarial:
+    """The attack that settings stand for; their schema decides which it is.
+
+    One that takes long tells `on_progress` the fraction of the work that is done.
+
+    Raises:
+        ConfigError: No code is registered for the settings.
+    """
+    raise no_implementation("attack", settings)
 
 
 def image_keys(key: Key[Array, ""], indices: Int[Array, "n"]) -> Key[Array, "n"]:
@@ -56,3 +105,8 @@ def image_keys(key: Key[Array, ""], indices: Int[Array, "n"]) -> Key[Array, "n"]
 def over_images(function: Callable[..., Any], *arguments: Any, chunk: int) -> Any:
     """`function` of each image's arguments, `chunk` images at a time to bound memory."""
     return jax.lax.map(lambda one: function(*one), arguments, batch_size=chunk)
+
+
+def part_of(on_progress: Progress, start: float, share: float) -> Progress:
+    """The progress of a part of the work, which begins at `start` and makes up `share` of it."""
+    return lambda done: on_progress(start + share * done)

@@ -13,7 +13,7 @@ from vibx.attacks.per_image import Classify, over_images
 L0_8_BITS = 0.5 / 255  # a smaller change does not survive rounding to 8 bits
 L0_VISIBLE = 0.05
 CHUNK = 256  # images classified at a time; bounds memory
-RECHECK = 2**31 - 1  # folded into keys: no attack's noise, not even under the attack's own keys
+INDEPENDENT = 2**31 - 1  # folded into keys: no attack's noise, not even under its own keys
 
 
 class Norms(NamedTuple):
@@ -46,7 +46,7 @@ def to_8_bits(images: Float[Array, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
 
 
 @functools.partial(jax.jit, static_argnames=("repeats", "chunk"))
-def recheck(
+def reevaluate(
     classify: Classify,
     images: Float[Array, "n pixels"],
     keys: Key[Array, "n"],
@@ -60,7 +60,7 @@ def recheck(
     """
 
     def votes(image: Array, key: Array) -> Int[Array, "classes"]:
-        noise = jax.random.split(jax.random.fold_in(key, RECHECK), repeats)
+        noise = jax.random.split(jax.random.fold_in(key, INDEPENDENT), repeats)
         logits = jax.vmap(classify, in_axes=(None, 0))(image, noise)
         predicted = jnp.argmax(logits, axis=1, keepdims=True)
         return jnp.sum(predicted == jnp.arange(logits.shape[1]), axis=0)
@@ -71,5 +71,5 @@ def recheck(
 def share_of(
     votes: Int[np.ndarray, "n classes"], classes: Int[np.ndarray, "n"]
 ) -> Float[np.ndarray, "n"]:
-    """The share of each image's answers, as `recheck` counts them, that are its class."""
+    """The share of each image's answers, as `reevaluate` counts them, that are its class."""
     return votes[np.arange(len(votes)), classes] / votes.sum(axis=1)

@@ -1,10 +1,10 @@
-"""`vibx attack`: attack finished runs, ask them again under independent noise, keep both."""
+"""`vibx attack`: attack finished runs, re-evaluate them under independent noise, keep both."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vibx import store
+from vibx import config, store
 from vibx.display import RESULTS, attack_table, audit_table, fraction_bar
 from vibx.robustness.config import AttackConfig, Audit, parse_attack
 
@@ -13,6 +13,8 @@ def main(cfg: DictConfig) -> None:
     """Attack the chosen runs and print what came of it."""
     attack, execution = parse_attack(cfg)
     chosen = store.select(Path(execution.root), execution.runs)
+    for run in chosen:
+        attack.check_sizes(config.parse_config(run.record["config"]))
     results = [attacked(run, attack, force=execution.force) for run in chosen]
     if isinstance(attack.attack, Audit):
         for result in results:
@@ -23,9 +25,8 @@ def main(cfg: DictConfig) -> None:
 
 def attacked(run: store.StoredRun, attack: AttackConfig, *, force: bool) -> store.Record:
     """What an attack finds on a run, from its file if it has been there."""
-    from vibx.robustness.run import attack_run, audit_run  # imports jax
+    from vibx.robustness.run import attack_run  # imports jax
 
-    work = audit_run if isinstance(attack.attack, Audit) else attack_run
     directory = store.attack_directory(run, attack.name)
     with store.lock(directory, work="attacked"):
         if force:
@@ -33,4 +34,4 @@ def attacked(run: store.StoredRun, attack: AttackConfig, *, force: bool) -> stor
         if store.is_finished(directory):
             return store.read_attack(run, attack.name).record
         with fraction_bar(f"{run.record['run_id']} {attack.attack.name}") as on_progress:
-            return work(run, attack, on_progress=on_progress)
+            return attack_run(run, attack, on_progress=on_progress)

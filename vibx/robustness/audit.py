@@ -11,24 +11,21 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from vibx.attacks.black_box import noise, spsa
-from vibx.attacks.carlini_wagner import (
-    CarliniWagnerResult,
-    CarliniWagnerSettings,
-    Progress,
-    carlini_wagner_l2,
-    part_of,
-)
-from vibx.attacks.gradient import margin_gradients, pgd
-from vibx.attacks.per_image import Classify
-from vibx.attacks.scoring import recheck, share_of
+from vibx.attacks.carlini_wagner import CarliniWagnerResult, carlini_wagner_l2
+from vibx.attacks.descent import attack_within_budget
+from vibx.attacks.gradient import margin_gradients
+from vibx.attacks.per_image import Classify, Progress, Task, part_of, tasks
+from vibx.attacks.scoring import reevaluate, share_of
+from vibx.attacks.settings import PGD, SPSA, CarliniWagnerL2, Noise, WithinBudget
+from vibx.robustness.config import Audit
+from vibx.tracing import traceable
 
 MORE, MOST = 10, 1000 / 12  # times the usual samples: 120 and 1,000 where those are 12
 BUDGETS = (25, 50, 100, 200, 400, 800)  # percent of the white box's median norm
@@ -43,29 +40,6 @@ BEFORE, CHOICE = 2**30, 2**30 + 1  # folded into keys: noise that chooses, and s
 ROUNDING = 1e-9  # of shares
 
 Images = Float[Array, "n pixels"]
-
-
-@dataclass(frozen=True)
-class AuditSettings:
-    """How much work an audit does.
-
-    Attributes:
-        iterations: Of Carlini-Wagner in each search step, a multiple of 10.
-        search_steps: Of Carlini-Wagner.
-        pgd_steps: Of projected gradient descent.
-        spsa_steps: Of the black box.
-        spsa_directions: Of each of its estimates, which look at two values per direction.
-        restarts: Random starts of projected gradient descent.
-        rechecks: Answers per image under independent noise.
-    """
-
-    iterations: int = 1000
-    search_steps: int = 9
-    pgd_steps: int = 100
-    spsa_steps: int = 50
-    spsa_directions: int = 128
-    restarts: int = 5
-    rechecks: int = 20
 
 
 class NothingToAttackError(ValueError):
@@ -94,7 +68,7 @@ class Check(NamedTuple):
 
 
 class Criterion(NamedTuple):
-    """What `Check` is made of, as a pure function of numbers; NaN, undefined, never holds."""
+    """What `Check` is made of, as a pure function of its values; NaN, undefined, never holds."""
 
     expected: str
     measured: str  # a format of the values
@@ -198,8 +172,8 @@ CRITERIA = {
 }
 
 
-def check(name: str, **values: float) -> Check:
-    """Judge numbers by the criterion of that name."""
+def judged(name: str, **values: float) -> Check:
+    """Values judged by the criterion of that name."""
     criterion = CRITERIA[name]
     return Check(
         name,
@@ -223,57 +197,41 @@ def median(norms: Float[np.ndarray, "n"]) -> float:
 
 @dataclass(frozen=True)
 class Subject:
-    """The audited classifier and the images that are attacked."""
+    """The audited classifier, the images that are attacked, and answers in each re-evaluation."""
 
     classify: Classify
     images: Images
     labels: Int[Array, "n"]
     targets: Int[Array, "n"] | None
     keys: Key[Array, "n"]
-    settings: AuditSettings
+    repeats: int
 
     def rekeyed(self, number: int) -> "Subject":
         """The same with other noise."""
         keys = jax.vmap(jax.random.fold_in, (0, None))(self.keys, number)
         return dataclasses.replace(self, keys=keys)
 
-    def attacked(self, attack: Callable[..., Any], classify: Classify, **options: Any) -> Any:
-        """What an attack finds on a classifier."""
-        goal = {"labels": self.labels, "targets": self.targets}
-        return attack(classify, self.images, keys=self.keys, **goal, **options)
+    @property
+    def tasks(self) -> Task:
+        """As attacks take them."""
+        return tasks(self.images, self.labels, self.keys, targets=self.targets)
 
-    def white_box(
-        self, classify: Classify, kappa: float, times: int, on_progress: Progress
-    ) -> CarliniWagnerResult:
-        """The attack in question, with `times` the usual iterations."""
-        steps, iterations = self.settings.search_steps, times * self.settings.iterations
-        settings = CarliniWagnerSettings(steps, iterations, confidence=kappa)
-        options = {"settings": settings, "on_progress": on_progress, "chunk": CHUNK}
-        return jax.device_get(self.attacked(carlini_wagner_l2, classify, **options))
-
-    def descent(
+    def perturbed(
         self,
+        settings: WithinBudget,
         budgets: Float[np.ndarray, "#n"],
         *,
-        attack: Callable[..., Images] = pgd,
         classify: Classify | None = None,
     ) -> Images:
-        """What PGD, or SPSA, finds within each image's budget, by default on the audited one."""
-        epsilon = jnp.broadcast_to(jnp.float32(budgets), len(self.images))
-        options: dict[str, Any] = {"steps": self.settings.pgd_steps}
-        if attack is spsa:
-            options = {
-                "steps": self.settings.spsa_steps,
-                "directions": self.settings.spsa_directions,
-            }
-        options |= {"norm": "l2", "epsilon": epsilon, "step_size": PATH / options["steps"]}
-        return self.attacked(attack, classify or self.classify, **options)
+        """What an attack finds within each image's budget, by default on the audited classifier."""
+        epsilons = jnp.broadcast_to(jnp.float32(budgets), len(self.images))
+        classify = classify or self.classify
+        return attack_within_budget(traceable(settings), classify, self.tasks, epsilons)
 
     def answers(self, images: Images, classes: Int[Array, "n"]) -> Float[np.ndarray, "n"]:
         """Each image's share of answers that are its class, under independent noise."""
-        repeats = self.settings.rechecks
-        votes = np.asarray(recheck(self.classify, images, self.keys, repeats=repeats))
-        return share_of(votes, np.asarray(classes))
+        votes = reevaluate(self.classify, images, self.keys, repeats=self.repeats)
+        return share_of(np.asarray(votes), np.asarray(classes))
 
     def at_goal(self, images: Images) -> Float[np.ndarray, "n"]:
         """Each image's share of answers at the goal, under independent noise."""
@@ -286,8 +244,28 @@ class Subject:
         return float(self.at_goal(images).mean())
 
 
-def check_white_box(
-    subject: Subject, averaging: dict[int, Classify], on_progress: Progress
+def white_box(
+    settings: Audit, subject: Subject, classify: Classify, kappa: float, on_progress: Progress
+) -> CarliniWagnerResult:
+    """The attack in question, as its authors have it but for the iterations."""
+    attack = CarliniWagnerL2(
+        name="carlini_wagner_l2",
+        search_steps=settings.search_steps,
+        iterations=settings.iterations,
+        learning_rate=1e-2,
+        b1=0.9,
+        b2=0.999,
+        epsilon=1e-8,
+        initial_constant=1e-3,
+        confidence=kappa,
+        abort_early=True,
+    )
+    found = carlini_wagner_l2(attack, classify, subject.tasks, on_progress=on_progress, chunk=CHUNK)
+    return jax.device_get(found)
+
+
+def white_box_checks(
+    settings: Audit, subject: Subject, averaging: dict[int, Classify], on_progress: Progress
 ) -> tuple[Float[np.ndarray, "n"], list[Check]]:
     """The white box and its variants: other kappas, more samples, twice the iterations.
 
@@ -295,15 +273,16 @@ def check_white_box(
         The white box's norms, NaN where it failed, and the checks.
     """
     usual = subject.classify
+    twice = dataclasses.replace(settings, iterations=2 * settings.iterations)
     variants = [
-        *((usual, kappa, 1) for kappa in (1.0, 0.0, 5.0)),
-        *((classify, 1.0, 1) for classify in averaging.values()),
-        (usual, 1.0, 2),
+        *((settings, usual, kappa) for kappa in (1.0, 0.0, 5.0)),
+        *((settings, classify, 1.0) for classify in averaging.values()),
+        (twice, usual, 1.0),
     ]
     part = 1 / len(variants)
     results = [
-        subject.white_box(*variant, part_of(on_progress, i * part, part))
-        for i, variant in enumerate(variants)
+        white_box(variant, subject, classify, kappa, part_of(on_progress, i * part, part))
+        for i, (variant, classify, kappa) in enumerate(variants)
     ]
     seen = [float(np.mean(result.success)) for result in results]
     success = [subject.success(result.images) for result in results]
@@ -316,29 +295,58 @@ def check_white_box(
     more, most = averaging
     kappas = {"kappa_0": success[1], "kappa_1": success[0], "kappa_5": success[2]}
     return norms_found(results[0]), [
-        check("gradient averaging", samples_more=more, samples_most=most, **averaged),
-        check("independent noise", seen_0=seen[1], **kappas),
-        check("unbounded attack", seen_1=seen[0], seen_5=seen[2]),
-        check("iterations", norm=norms[0], norm_twice=norms[5]),
+        judged("gradient averaging", samples_more=more, samples_most=most, **averaged),
+        judged("independent noise", seen_0=seen[1], **kappas),
+        judged("unbounded attack", seen_1=seen[0], seen_5=seen[2]),
+        judged("iterations", norm=norms[0], norm_twice=norms[5]),
     ]
 
 
-def check_budgets(
-    subject: Subject, norms: Float[np.ndarray, "n"], mean: Classify, transfer_from: Classify | None
+def attacks_within_budgets(settings: Audit) -> tuple[PGD, SPSA, Noise]:
+    """PGD, the black box and the baseline; each image's own budget takes the place of epsilon."""
+    pgd = PGD(
+        name="pgd",
+        norm="l2",
+        epsilon=1.0,
+        step_size=PATH / settings.pgd_steps,
+        steps=settings.pgd_steps,
+        noise_samples=1,
+    )
+    spsa = SPSA(
+        name="spsa",
+        norm="l2",
+        epsilon=1.0,
+        step_size=PATH / settings.spsa_steps,
+        steps=settings.spsa_steps,
+        directions=settings.spsa_directions,
+        delta=0.1,
+    )
+    return pgd, spsa, Noise(name="noise", norm="l2", epsilon=1.0)
+
+
+def budget_checks(
+    settings: Audit,
+    subject: Subject,
+    norms: Float[np.ndarray, "n"],
+    mean: Classify,
+    transfer_from: Classify | None,
 ) -> Iterator[Check]:
     """Other attacks within the norms that the white box found."""
+    pgd, spsa, noise = attacks_within_budgets(settings)
     n, pixels = subject.images.shape
     typical = np.nan_to_num(median(norms), nan=BUDGET_IF_NONE * math.sqrt(pixels))
     budgets = np.nan_to_num(norms, nan=typical)
-    left = {f"left_{b}": 1 - subject.success(subject.descent(b / 100 * typical)) for b in BUDGETS}
-    yield check("norm budget", norm=typical, **left)
+    left = {
+        f"left_{b}": 1 - subject.success(subject.perturbed(pgd, b / 100 * typical)) for b in BUDGETS
+    }
+    yield judged("norm budget", norm=typical, **left)
 
-    others = [subject.rekeyed(i) for i in range(subject.settings.restarts)]
-    starts = [other.descent(typical) for other in others]
+    others = [subject.rekeyed(i) for i in range(settings.restarts)]
+    starts = [other.perturbed(pgd, typical) for other in others]
     # One noise chooses and another scores, or the best start would be the one with lucky noise.
     chosen = np.argmax([subject.rekeyed(CHOICE).at_goal(images) for images in starts], axis=0)
     scores = np.stack([subject.at_goal(images) for images in starts])
-    yield check(
+    yield judged(
         "random restarts",
         starts=len(starts),
         first=scores[0].mean(),
@@ -346,32 +354,33 @@ def check_budgets(
         tolerance=max(0.02, 1 / n),  # of few images, one that flips is no finding
     )
 
-    own = subject.success(subject.descent(SMALLER * budgets))
-    weaker: dict[str, dict[str, Any]] = {
-        "black box": {"attack": spsa},
-        "mean mode": {"classify": mean},
+    smaller = SMALLER * budgets
+    own = subject.success(subject.perturbed(pgd, smaller))
+    weaker = {
+        "black box": subject.perturbed(spsa, smaller),
+        "mean mode": subject.perturbed(pgd, smaller, classify=mean),
     }
     if transfer_from is not None:
-        weaker["transfer"] = {"classify": transfer_from}
-    for name, options in weaker.items():
-        success = subject.success(subject.descent(SMALLER * budgets, **options))
-        yield check(name, success=success, pgd=own)
+        weaker["transfer"] = subject.perturbed(pgd, smaller, classify=transfer_from)
+    for name, images in weaker.items():
+        yield judged(name, success=subject.success(images), pgd=own)
 
-    gradients = np.asarray(subject.attacked(margin_gradients, subject.classify))
-    yield check(
+    gradients = np.asarray(margin_gradients(subject.classify, subject.tasks))
+    yield judged(
         "gradients",
         zero=float(np.mean(~gradients.any(axis=1))),
         not_finite=float(np.mean(~np.isfinite(gradients).all(axis=1))),
         zero_pixels=float(np.mean(gradients == 0)),
     )
-    noisy = noise(subject.images, subject.keys, norm="l2", epsilon=jnp.float32(budgets))
+    noisy = subject.perturbed(noise, budgets)
     without, with_noise = (
         subject.answers(images, subject.labels).mean() for images in (subject.images, noisy)
     )
-    yield check("random noise", without=without, with_noise=with_noise)
+    yield judged("random noise", without=without, with_noise=with_noise)
 
 
 def audit(
+    settings: Audit,
     classify_with: Callable[[int | None], Classify],
     images: Images,
     labels: Int[Array, "n"],
@@ -379,8 +388,8 @@ def audit(
     *,
     targets: Int[Array, "n"] | None = None,
     samples: int,
+    repeats: int,
     transfer_from: Classify | None,
-    settings: AuditSettings = AuditSettings(),
     on_progress: Progress = lambda fraction: None,
 ) -> list[Check]:
     """Whether an attack's numbers on a classifier are to be trusted.
@@ -389,6 +398,7 @@ def audit(
     the target; every check says how many.
 
     Args:
+        settings: How much work.
         classify_with: The classifier with so many samples of its noise averaged, or with None in
             its mean mode. A deterministic one ignores the number.
         images: In [0, 1].
@@ -396,9 +406,9 @@ def audit(
         keys: One per image, see `image_keys`; they fix the result.
         targets: The classes to reach; without them, the labels are to be left.
         samples: The usual ones, with which every answer is scored.
+        repeats: Answers to each image under independent noise.
         transfer_from: A deterministic classifier whose adversarial images are tried on this one;
             without it there is no check "transfer".
-        settings: How much work.
         on_progress: Told the fraction of the work that is done.
 
     Returns:
@@ -406,10 +416,9 @@ def audit(
 
     Raises:
         NothingToAttackError: No image is left.
-        ValueError: `iterations` is not a positive multiple of 10.
     """
     images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels)
-    whole = Subject(classify_with(samples), images, labels, targets, keys, settings)
+    whole = Subject(classify_with(samples), images, labels, targets, keys, repeats)
     fit = whole.rekeyed(BEFORE).answers(images, labels) >= 0.5
     rows = np.flatnonzero(fit if targets is None else fit & np.asarray(labels != targets))
     if not len(rows):
@@ -424,8 +433,9 @@ def audit(
         keys=keys[rows],
     )
     averaging = {more: classify_with(more) for more in (MORE * samples, round(MOST * samples))}
-    norms, checks = check_white_box(subject, averaging, part_of(on_progress, 0, WHITE_BOX_WORK))
-    for found in check_budgets(subject, norms, classify_with(None), transfer_from):
+    white_box_work = part_of(on_progress, 0, WHITE_BOX_WORK)
+    norms, checks = white_box_checks(settings, subject, averaging, white_box_work)
+    for found in budget_checks(settings, subject, norms, classify_with(None), transfer_from):
         checks.append(found)
         on_progress(len(checks) / len(CRITERIA))
     counts = {"images": len(rows), "left_out": len(images) - len(rows)}

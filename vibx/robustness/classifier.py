@@ -1,4 +1,4 @@
-"""Models as attacks see them: from one image in [0, 1] and a key to logits."""
+"""Finished runs as attacks see them: from one image in [0, 1] and a key to logits."""
 
 import functools
 import math
@@ -10,13 +10,33 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from vibx.encodings import DiagonalGaussian, FullCovarianceGaussian, Gaussian, Point
-from vibx.networks import CLASSES, VIB
+from vibx import config, store
+from vibx.encodings import Deterministic, DiagonalGaussian, Encoding, FullCovarianceGaussian
+from vibx.networks import VIB
+from vibx.training.checkpoint import Checkpoints
+from vibx.training.state import evaluated_parameters, model_definition
 
 JITTER = 1e-6  # of the total variance of the logits: above float32's rounding of a product
 TINY = 1e-30
 
-Logits = Callable[[dict, Float[Array, "784"], Key[Array, ""]], Float[Array, "10"]]
+Logits = Callable[[dict, Float[Array, "pixels"], Key[Array, ""]], Float[Array, "classes"]]
+
+
+def classifier_of(run: store.StoredRun, samples: int | None) -> jax.tree_util.Partial:
+    """A finished run's model as `classifier`.
+
+    Raises:
+      RunError: its weights are not there.
+    """
+    directory = run.directory / store.CHECKPOINTS
+    if not directory.is_dir():
+        raise store.RunError(
+            f"{run.directory} has no checkpoints: train that run again with force=true"
+        )
+    cfg = config.parse_config(run.record["config"])
+    with Checkpoints(directory) as checkpoints:
+        parameters = evaluated_parameters(checkpoints.restore(cfg))
+    return classifier(model_definition(cfg), parameters, samples=samples)
 
 
 def classifier(
@@ -33,8 +53,8 @@ def classifier(
             A deterministic model has nothing to sample.
 
     Returns:
-        (Float[784], key) -> Float[10]: the logits of a deterministic model, or at the mean of z;
-        else the log of the averaged probabilities, which do not underflow.
+        (Float[pixels], key) -> Float[classes]: the logits of a deterministic model, or at the
+        mean of z; else the log of the averaged probabilities, which do not underflow.
     """
     return jax.tree_util.Partial(logits_of(definition, samples), parameters)
 
@@ -43,10 +63,10 @@ def classifier(
 def logits_of(definition: nnx.GraphDef, samples: int | None) -> Logits:
     """`classifier` before the weights are bound."""
 
-    def logits(parameters: dict, x: Float[Array, "784"], key: Key[Array, ""]) -> Array:
+    def logits(parameters: dict, x: Float[Array, "pixels"], key: Key[Array, ""]) -> Array:
         model = nnx.merge(definition, parameters)
         encoding = model.encoder((x - 0.5) * 2)  # the range of vibx.data.scale
-        if samples is None or isinstance(encoding, Point):
+        if samples is None or isinstance(encoding, Deterministic):
             return model.decoder(encoding.mean)
         log_q = jax.nn.log_softmax(sample_logits(model, encoding, key, samples))
         return jax.nn.logsumexp(log_q, axis=0) - math.log(samples)
@@ -55,26 +75,37 @@ def logits_of(definition: nnx.GraphDef, samples: int | None) -> Logits:
 
 
 def sample_logits(
-    model: VIB, encoding: Gaussian, key: Key[Array, ""], samples: int
-) -> Float[Array, "samples 10"]:
+    model: VIB, encoding: Encoding, key: Key[Array, ""], samples: int
+) -> Float[Array, "samples classes"]:
     """Logits of samples of one image's z.
 
-    A linear decoder W'z + b makes them Gaussian, N(W' mean + b, A A') with A = W'L where
-    p(z|x) = N(mean, L L'). Then they are drawn themselves: 10 normals each instead of K.
+    A linear decoder W'z + b makes them Gaussian, N(W' mean + b, A A') with A = W'L, where
+    p(z|x) = N(mean, L L'). Then they are drawn themselves: a normal for each class instead of K.
     """
-    if model.decoder.hidden or encoding.mean.size <= CLASSES:
+    A = None if model.decoder.hidden else logit_factor(encoding, model.decoder.head.kernel[...])
+    if A is None or A.shape[1] <= A.shape[0]:
         return model.decoder(encoding.sample(key, samples))
-    W = model.decoder.head.kernel[...]
-    match encoding:
-        case DiagonalGaussian():
-            A = W.T * encoding.scale
-        case FullCovarianceGaussian():
-            A = W.T @ encoding.cholesky
-    epsilon = jax.random.normal(key, (samples, CLASSES))
+    epsilon = jax.random.normal(key, (samples, len(A)))
     return model.decoder(encoding.mean) + epsilon @ square_factor(A).T
 
 
-def square_factor(A: Float[Array, "10 K"]) -> Float[Array, "10 10"]:
+@functools.singledispatch
+def logit_factor(encoding: Encoding, W: Float[Array, "K classes"]) -> Array | None:
+    """A with covariance A A' of the logits W'z, float[classes, K]; None if z is not Gaussian."""
+    return None
+
+
+@logit_factor.register
+def _(encoding: DiagonalGaussian, W: Float[Array, "K classes"]) -> Array:
+    return W.T * encoding.scale
+
+
+@logit_factor.register
+def _(encoding: FullCovarianceGaussian, W: Float[Array, "K classes"]) -> Array:
+    return W.T @ encoding.cholesky
+
+
+def square_factor(A: Float[Array, "classes K"]) -> Float[Array, "classes classes"]:
     """A lower-triangular F with F F' = A A' + jitter, the jitter `JITTER` of its trace.
 
     The jitter keeps value and gradient finite where A A' is singular. Dividing by the largest

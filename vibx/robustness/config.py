@@ -1,121 +1,33 @@
-"""The configuration of an attack: schema of `conf/attack/`, validation and the result's name."""
+"""The configuration of an attack on runs: validation, and the result's name. Imports no jax."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from vibx.config import (
-    CLASSES,
-    TEST_IMAGES,
-    chosen,
-    digest,
-    field_names,
-    one_of,
-    plain_values,
-    refuse_unknown,
-    require,
-    typed,
-)
+from vibx.attacks.settings import Attack, require_at_least_one, require_segments
+from vibx.choices import choice, identity, one_of, refuse_unknown, require
+from vibx.config import Config, chosen, digest, field_names, plain_values, typed
 
-NORMS = ("l2", "linf")
 MODES = ("untargeted", "targeted")
-CHECKS = 10  # carlini_wagner_l2 looks so often whether to abort
 
 
-def require_tenths(iterations: int) -> None:
-    """Refuse iterations between which carlini_wagner_l2 cannot look at equal distances."""
-    whole = iterations >= 1 and iterations % CHECKS == 0
-    require(whole, "iterations", iterations, f"a multiple of {CHECKS}")
+@choice("attack", "audit")
+@dataclass(frozen=True, kw_only=True)
+class Audit(Attack):
+    """The checks of `vibx.robustness.audit` instead of one attack.
 
+    Attributes:
+        iterations: Of Carlini-Wagner in each search step, a multiple of 10.
+        search_steps: Of Carlini-Wagner.
+        pgd_steps: Of projected gradient descent.
+        spsa_steps: Of the black box.
+        spsa_directions: Of each of its estimates, which take two values for each.
+        restarts: Random starts of projected gradient descent.
+        transfer_from: A deterministic run whose adversarial images are tried, as `runs=`.
+    """
 
-@dataclass(frozen=True)
-class CarliniWagnerL2:
-    """The smallest L2 perturbation that reaches the goal, see `vibx.attacks.carlini_wagner`."""
-
-    name: str
-    search_steps: int
-    iterations: int
-    learning_rate: float
-    b1: float
-    b2: float
-    epsilon: float
-    initial_constant: float
-    confidence: float
-    abort_early: bool
-
-    def __post_init__(self) -> None:
-        require(self.search_steps >= 1, "search_steps", self.search_steps, "at least 1")
-        require_tenths(self.iterations)
-        for key in ("learning_rate", "epsilon", "initial_constant"):
-            value = getattr(self, key)
-            require(0 < value < math.inf, key, value, "finite and > 0")
-        for key in ("b1", "b2"):
-            require(0 <= getattr(self, key) < 1, key, getattr(self, key), "in [0, 1)")
-        require(0 <= self.confidence < math.inf, "confidence", self.confidence, "finite and >= 0")
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Random noise of a given norm."""
-
-    name: str
-    norm: str
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        require(self.norm in NORMS, "norm", self.norm, one_of(NORMS))
-        require(0 < self.epsilon < math.inf, "epsilon", self.epsilon, "finite and > 0")
-
-
-@dataclass(frozen=True)
-class FGSM(Noise):
-    """One gradient step of the size of the budget."""
-
-    noise_samples: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.noise_samples >= 1, "noise_samples", self.noise_samples, "at least 1")
-
-
-@dataclass(frozen=True)
-class PGD(FGSM):
-    """Projected gradient descent within a budget."""
-
-    step_size: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 < self.step_size < math.inf, "step_size", self.step_size, "finite and > 0")
-        require(self.steps >= 1, "steps", self.steps, "at least 1")
-
-
-@dataclass(frozen=True)
-class SPSA(Noise):
-    """Projected descent along gradients estimated from values."""
-
-    step_size: float
-    steps: int
-    directions: int
-    delta: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("step_size", "delta"):
-            require(0 < getattr(self, key) < math.inf, key, getattr(self, key), "finite and > 0")
-        for key in ("steps", "directions"):
-            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-
-
-@dataclass(frozen=True)
-class Audit:
-    """The checks of `vibx.robustness.audit` instead of one attack."""
-
-    name: str
     iterations: int
     search_steps: int
     pgd_steps: int
@@ -125,20 +37,9 @@ class Audit:
     transfer_from: str | None
 
     def __post_init__(self) -> None:
-        require_tenths(self.iterations)
-        for key in ("search_steps", "pgd_steps", "spsa_steps", "spsa_directions", "restarts"):
-            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-
-
-Attack = CarliniWagnerL2 | Noise | FGSM | PGD | SPSA | Audit
-ATTACKS: dict[str, type] = {
-    "carlini_wagner_l2": CarliniWagnerL2,
-    "noise": Noise,
-    "fgsm": FGSM,
-    "pgd": PGD,
-    "spsa": SPSA,
-    "audit": Audit,
-}
+        require_segments(self.iterations)
+        counts = ("search_steps", "pgd_steps", "spsa_steps", "spsa_directions", "restarts")
+        require_at_least_one(self, *counts)
 
 
 @dataclass(frozen=True)
@@ -156,16 +57,15 @@ class AttackScalars:
     def __post_init__(self) -> None:
         if self.images is not None:
             object.__setattr__(self, "images", tuple(self.images))
-            inside = all(0 <= index < TEST_IMAGES for index in self.images) and self.images
-            require(bool(inside), "images", list(self.images), f"indices below {TEST_IMAGES}")
+            indices = self.images and min(self.images) >= 0
+            require(bool(indices), "images", list(self.images), "indices, 0 or more")
         require(self.mode in MODES, "mode", self.mode, one_of(MODES))
         if self.target is not None:
             require(self.mode == "targeted", "target", self.target, "null unless mode=targeted")
-            require(0 <= self.target < CLASSES, "target", self.target, "a class, 0 to 9")
-        require(1 <= self.n <= TEST_IMAGES, "n", self.n, f"between 1 and {TEST_IMAGES}")
+            require(self.target >= 0, "target", self.target, "a class, 0 or more")
+        require_at_least_one(self, "n", "rechecks")
         require(self.samples is None or self.samples >= 1, "samples", self.samples, "at least 1")
         require(0 <= self.seed < 2**32, "seed", self.seed, f"between 0 and {2**32 - 1}")
-        require(self.rechecks >= 1, "rechecks", self.rechecks, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -179,6 +79,24 @@ class AttackConfig(AttackScalars):
         sampled = self.samples is not None or not isinstance(self.attack, Audit)
         require(sampled, "samples", self.samples, "at least 1 in an audit")
 
+    def check_sizes(self, cfg: Config) -> None:
+        """Refuse images or a class that a run's data set does not have.
+
+        Raises:
+          ConfigError: it does not.
+        """
+        info = cfg.data.info
+        data = f"{cfg.data.name} ({info.source})"
+        most, allowed = info.test_images, f"{info.test_images}, the test images of {data}"
+        if self.images is None:
+            require(self.n <= most, "n", self.n, f"at most {allowed}")
+        else:
+            indices = list(self.images)
+            require(max(indices) < most, "images", indices, f"indices below {allowed}")
+        if self.target is not None:
+            allowed = f"below {info.classes}, the classes of {data}"
+            require(self.target < info.classes, "target", self.target, allowed)
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored beside the result."""
         return plain_values(self)
@@ -190,8 +108,8 @@ class AttackConfig(AttackScalars):
 
     @property
     def name(self) -> str:
-        """A readable slug and the digest of the configuration."""
-        content = self.to_dict()
+        """A readable slug and the digest of the identity."""
+        content = identity(self)
         if self.images is not None:
             del content["n"]
         return f"{self.attack.name}-{self.mode}-{digest(content)}"
@@ -212,8 +130,12 @@ def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:
     Raises:
       ConfigError: unknown key, wrong type, or value out of range.
     """
-    known = {"hydra", "attack", *field_names(AttackScalars), *field_names(AttackExecution)}
-    refuse_unknown(cfg, known)
-    attack = chosen(ATTACKS, cfg.attack, group="attack")
+    refuse_unknown(cfg, {"hydra", *field_names(AttackConfig), *field_names(AttackExecution)})
+    return parse_attack_config(cfg), typed(AttackExecution, cfg)
+
+
+def parse_attack_config(cfg: DictConfig | dict[str, Any]) -> AttackConfig:
+    """The part of `parse_attack` that decides the result; also reads a record's `attack` back."""
+    cfg = OmegaConf.create(cfg)
     scalars = dataclasses.asdict(typed(AttackScalars, cfg))
-    return AttackConfig(**scalars, attack=attack), typed(AttackExecution, cfg)
+    return AttackConfig(**scalars, attack=chosen("attack", cfg.attack))
