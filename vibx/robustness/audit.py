@@ -11,17 +11,17 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from vibx.attacks.carlini_wagner import CarliniWagnerResult, carlini_wagner_l2
 from vibx.attacks.descent import attack_within_budget
 from vibx.attacks.gradient import margin_gradients
-from vibx.attacks.per_image import Classify, Progress, Task, part_of, tasks
+from vibx.attacks.per_image import Classify, Progress, Task, part_of
 from vibx.attacks.scoring import reevaluate, share_of
 from vibx.attacks.settings import PGD, SPSA, CarliniWagnerL2, Noise, WithinBudget
 from vibx.robustness.config import Audit
@@ -197,61 +197,55 @@ def median(norms: Float[np.ndarray, "n"]) -> float:
 
 @dataclass(frozen=True)
 class Subject:
-    """The audited classifier, the images that are attacked, and answers in each re-evaluation."""
+    """The audited classifier, what shall become of which images, and their true classes.
+
+    Each re-evaluation under independent noise takes `repeats` answers to each image.
+    """
 
     classify: Classify
-    images: Images
+    tasks: Task
     labels: Int[Array, "n"]
-    targets: Int[Array, "n"] | None
-    keys: Key[Array, "n"]
     repeats: int
 
     def rekeyed(self, number: int) -> "Subject":
         """The same with other noise."""
-        keys = jax.vmap(jax.random.fold_in, (0, None))(self.keys, number)
-        return dataclasses.replace(self, keys=keys)
-
-    @property
-    def tasks(self) -> Task:
-        """As attacks take them."""
-        return tasks(self.images, self.labels, self.keys, targets=self.targets)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(self.tasks.key, number)
+        return dataclasses.replace(self, tasks=self.tasks._replace(key=keys))
 
     def perturbed(
         self,
-        settings: WithinBudget,
+        attack: WithinBudget,
         budgets: Float[np.ndarray, "#n"],
         *,
         classify: Classify | None = None,
     ) -> Images:
         """What an attack finds within each image's budget, by default on the audited classifier."""
-        epsilons = jnp.broadcast_to(jnp.float32(budgets), len(self.images))
+        epsilons = jnp.broadcast_to(jnp.float32(budgets), len(self.labels))
         classify = classify or self.classify
-        return attack_within_budget(traceable(settings), classify, self.tasks, epsilons)
+        return attack_within_budget(traceable(attack), classify, self.tasks, epsilons)
 
     def answers(self, images: Images, classes: Int[Array, "n"]) -> Float[np.ndarray, "n"]:
         """Each image's share of answers that are its class, under independent noise."""
-        votes = reevaluate(self.classify, images, self.keys, repeats=self.repeats)
+        votes = reevaluate(self.classify, images, self.tasks.key, repeats=self.repeats)
         return share_of(np.asarray(votes), np.asarray(classes))
 
     def at_goal(self, images: Images) -> Float[np.ndarray, "n"]:
         """Each image's share of answers at the goal, under independent noise."""
-        if self.targets is None:
-            return 1 - self.answers(images, self.labels)
-        return self.answers(images, self.targets)
+        goal = self.tasks.goal
+        share = self.answers(images, goal.label)
+        return np.where(goal.targeted, share, 1 - share)
 
     def success(self, images: Images) -> float:
         """The mean of `at_goal`."""
         return float(self.at_goal(images).mean())
 
 
-def white_box(
-    settings: Audit, subject: Subject, classify: Classify, kappa: float, on_progress: Progress
-) -> CarliniWagnerResult:
-    """The attack in question, as its authors have it but for the iterations."""
-    attack = CarliniWagnerL2(
+def white_box(settings: Audit, *, kappa: float, times: int) -> CarliniWagnerL2:
+    """The attack in question, its authors' but for the iterations: so many times the usual ones."""
+    return CarliniWagnerL2(
         name="carlini_wagner_l2",
         search_steps=settings.search_steps,
-        iterations=settings.iterations,
+        iterations=times * settings.iterations,
         learning_rate=1e-2,
         b1=0.9,
         b2=0.999,
@@ -260,8 +254,6 @@ def white_box(
         confidence=kappa,
         abort_early=True,
     )
-    found = carlini_wagner_l2(attack, classify, subject.tasks, on_progress=on_progress, chunk=CHUNK)
-    return jax.device_get(found)
 
 
 def white_box_checks(
@@ -273,17 +265,20 @@ def white_box_checks(
         The white box's norms, NaN where it failed, and the checks.
     """
     usual = subject.classify
-    twice = dataclasses.replace(settings, iterations=2 * settings.iterations)
     variants = [
-        *((settings, usual, kappa) for kappa in (1.0, 0.0, 5.0)),
-        *((settings, classify, 1.0) for classify in averaging.values()),
-        (twice, usual, 1.0),
+        *((usual, kappa, 1) for kappa in (1.0, 0.0, 5.0)),
+        *((classify, 1.0, 1) for classify in averaging.values()),
+        (usual, 1.0, 2),
     ]
     part = 1 / len(variants)
-    results = [
-        white_box(variant, subject, classify, kappa, part_of(on_progress, i * part, part))
-        for i, (variant, classify, kappa) in enumerate(variants)
-    ]
+    results = []
+    for i, (classify, kappa, times) in enumerate(variants):
+        attack = white_box(settings, kappa=kappa, times=times)
+        progress = part_of(on_progress, i * part, part)
+        found = carlini_wagner_l2(
+            attack, classify, subject.tasks, on_progress=progress, chunk=CHUNK
+        )
+        results.append(jax.device_get(found))
     seen = [float(np.mean(result.success)) for result in results]
     success = [subject.success(result.images) for result in results]
     norms = [median(norms_found(result)) for result in results]
@@ -302,26 +297,18 @@ def white_box_checks(
     ]
 
 
-def attacks_within_budgets(settings: Audit) -> tuple[PGD, SPSA, Noise]:
+def within_budget(settings: Audit) -> tuple[PGD, SPSA, Noise]:
     """PGD, the black box and the baseline; each image's own budget takes the place of epsilon."""
-    pgd = PGD(
-        name="pgd",
-        norm="l2",
-        epsilon=1.0,
-        step_size=PATH / settings.pgd_steps,
-        steps=settings.pgd_steps,
-        noise_samples=1,
+    l2: dict[str, Any] = {"norm": "l2", "epsilon": 1.0}
+    pgd, spsa = (
+        {**l2, "steps": steps, "step_size": PATH / steps}
+        for steps in (settings.pgd_steps, settings.spsa_steps)
     )
-    spsa = SPSA(
-        name="spsa",
-        norm="l2",
-        epsilon=1.0,
-        step_size=PATH / settings.spsa_steps,
-        steps=settings.spsa_steps,
-        directions=settings.spsa_directions,
-        delta=0.1,
+    return (
+        PGD(name="pgd", noise_samples=1, **pgd),
+        SPSA(name="spsa", directions=settings.spsa_directions, delta=0.1, **spsa),
+        Noise(name="noise", **l2),
     )
-    return pgd, spsa, Noise(name="noise", norm="l2", epsilon=1.0)
 
 
 def budget_checks(
@@ -332,8 +319,9 @@ def budget_checks(
     transfer_from: Classify | None,
 ) -> Iterator[Check]:
     """Other attacks within the norms that the white box found."""
-    pgd, spsa, noise = attacks_within_budgets(settings)
-    n, pixels = subject.images.shape
+    pgd, spsa, noise = within_budget(settings)
+    images = subject.tasks.image
+    n, pixels = images.shape
     typical = np.nan_to_num(median(norms), nan=BUDGET_IF_NONE * math.sqrt(pixels))
     budgets = np.nan_to_num(norms, nan=typical)
     left = {
@@ -356,14 +344,12 @@ def budget_checks(
 
     smaller = SMALLER * budgets
     own = subject.success(subject.perturbed(pgd, smaller))
-    weaker = {
-        "black box": subject.perturbed(spsa, smaller),
-        "mean mode": subject.perturbed(pgd, smaller, classify=mean),
-    }
+    weaker = {"black box": (spsa, None), "mean mode": (pgd, mean)}
     if transfer_from is not None:
-        weaker["transfer"] = subject.perturbed(pgd, smaller, classify=transfer_from)
-    for name, images in weaker.items():
-        yield judged(name, success=subject.success(images), pgd=own)
+        weaker["transfer"] = (pgd, transfer_from)
+    for name, (attack, classify) in weaker.items():
+        success = subject.success(subject.perturbed(attack, smaller, classify=classify))
+        yield judged(name, success=success, pgd=own)
 
     gradients = np.asarray(margin_gradients(subject.classify, subject.tasks))
     yield judged(
@@ -373,20 +359,16 @@ def budget_checks(
         zero_pixels=float(np.mean(gradients == 0)),
     )
     noisy = subject.perturbed(noise, budgets)
-    without, with_noise = (
-        subject.answers(images, subject.labels).mean() for images in (subject.images, noisy)
-    )
+    without, with_noise = (subject.answers(x, subject.labels).mean() for x in (images, noisy))
     yield judged("random noise", without=without, with_noise=with_noise)
 
 
 def audit(
     settings: Audit,
     classify_with: Callable[[int | None], Classify],
-    images: Images,
+    tasks: Task,
     labels: Int[Array, "n"],
-    keys: Key[Array, "n"],
     *,
-    targets: Int[Array, "n"] | None = None,
     samples: int,
     repeats: int,
     transfer_from: Classify | None,
@@ -401,10 +383,8 @@ def audit(
         settings: How much work.
         classify_with: The classifier with so many samples of its noise averaged, or with None in
             its mean mode. A deterministic one ignores the number.
-        images: In [0, 1].
+        tasks: Images, goals and keys, which fix the result.
         labels: The true classes.
-        keys: One per image, see `image_keys`; they fix the result.
-        targets: The classes to reach; without them, the labels are to be left.
         samples: The usual ones, with which every answer is scored.
         repeats: Answers to each image under independent noise.
         transfer_from: A deterministic classifier whose adversarial images are tried on this one;
@@ -417,26 +397,22 @@ def audit(
     Raises:
         NothingToAttackError: No image is left.
     """
-    images, labels = jnp.asarray(images, jnp.float32), jnp.asarray(labels)
-    whole = Subject(classify_with(samples), images, labels, targets, keys, repeats)
-    fit = whole.rekeyed(BEFORE).answers(images, labels) >= 0.5
-    rows = np.flatnonzero(fit if targets is None else fit & np.asarray(labels != targets))
+    labels = jnp.asarray(labels)
+    whole = Subject(classify_with(samples), tasks, labels, repeats)
+    right = whole.rekeyed(BEFORE).answers(tasks.image, labels) >= 0.5
+    there = tasks.goal.targeted & (tasks.goal.label == labels)
+    rows = np.flatnonzero(right & ~np.asarray(there))
     if not len(rows):
         raise NothingToAttackError(
-            f"none of {len(images)} images is right before the attack and not yet at its target"
+            f"none of {len(labels)} images is right before the attack and not yet at its target"
         )
-    subject = dataclasses.replace(
-        whole,
-        images=images[rows],
-        labels=labels[rows],
-        targets=None if targets is None else jnp.asarray(targets)[rows],
-        keys=keys[rows],
-    )
+    kept = jax.tree.map(lambda leaf: leaf[rows], tasks)
+    subject = dataclasses.replace(whole, tasks=kept, labels=labels[rows])
     averaging = {more: classify_with(more) for more in (MORE * samples, round(MOST * samples))}
     white_box_work = part_of(on_progress, 0, WHITE_BOX_WORK)
     norms, checks = white_box_checks(settings, subject, averaging, white_box_work)
     for found in budget_checks(settings, subject, norms, classify_with(None), transfer_from):
         checks.append(found)
         on_progress(len(checks) / len(CRITERIA))
-    counts = {"images": len(rows), "left_out": len(images) - len(rows)}
+    counts = {"images": len(rows), "left_out": len(labels) - len(rows)}
     return [found._replace(values={**found.values, **counts}) for found in checks]

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vibx import attacks, config, store
-from vibx.attacks.per_image import Classify, Progress, image_keys, part_of, perturb, tasks
+from vibx.attacks.per_image import Classify, Progress, Task, image_keys, part_of, perturb, tasks
 from vibx.attacks.scoring import Norms, norms, reevaluate, share_of, to_8_bits
 from vibx.attacks.settings import Attack
-from vibx.config import Config
 from vibx.data import DataInfo, load_test
 from vibx.robustness.audit import NothingToAttackError, audit
 from vibx.robustness.classifier import classifier_of
@@ -45,7 +44,7 @@ def attack_run(run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
       ConfigError: the run's data set is too small.
     """
     start = utc_now()
-    cfg.check_sizes(run_config(run))
+    cfg.check_sizes(config.parse_config(run.record["config"]))
     measured = measure(cfg.attack, run, cfg, on_progress=on_progress)
     record = {
         "schema": store.SCHEMA,
@@ -67,27 +66,21 @@ def measure(
     Results are kept in parts of `PART` images, so that an interrupted attack loses one at most.
     """
     classify = classifier_of(run, cfg.samples)
-    images, labels = test_images(run, cfg)
-    targets = targets_of(labels, cfg, run_config(run).data.info)
+    attacked, labels = attack_tasks(run, cfg)
     n = len(labels)
     directory = store.attack_directory(run, cfg.name)
     parts = directory / PARTS
     parts.mkdir(parents=True, exist_ok=True)
     found: list[Arrays] = []
     for start in range(0, n, PART):
-        rows = slice(start, start + PART)
+        rows = np.arange(start, min(start + PART, n))
         path = parts / f"{start:05}.npz"
         if not path.exists():
-            part = attack_images(
-                classify,
-                cfg,
-                images[rows],
-                labels[rows],
-                None if targets is None else targets[rows],
-                cfg.indices[rows],
-                on_progress=part_of(on_progress, start / n, len(labels[rows]) / n),
-            )
-            store.write_arrays(path, **part)
+            progress = part_of(on_progress, start / n, len(rows) / n)
+            part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], attacked)
+            arrays = attack_images(classify, cfg, part, on_progress=progress)
+            index = np.asarray(cfg.indices)[rows]
+            store.write_arrays(path, index=index, label=labels[rows], **arrays)
         found.append(store.read_arrays(path))
     arrays = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     store.write_arrays(directory / store.ADVERSARIAL, **arrays)
@@ -100,15 +93,13 @@ def _(
     settings: Audit, run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
 ) -> dict[str, Any]:
     assert cfg.samples is not None  # AttackConfig refuses it
-    images, labels = test_images(run, cfg)
+    attacked, labels = attack_tasks(run, cfg)
     try:
         checks = audit(
             settings,
             functools.partial(classifier_of, run),
-            images,
+            attacked,
             labels,
-            attack_keys(cfg, cfg.indices),
-            targets=targets_of(labels, cfg, run_config(run).data.info),
             samples=cfg.samples,
             repeats=cfg.rechecks,
             transfer_from=transfer_source(run, settings.transfer_from),
@@ -127,25 +118,21 @@ def transfer_source(run: store.StoredRun, conditions: str | None) -> Classify | 
     """
     if conditions is None:
         return None
-    info = run_config(run).data.info
     found = store.select(run.directory.parent, conditions, key="attack.transfer_from")
-    same = [source for source in found if run_config(source).data.info == info]
-    if not same:
-        raise store.RunError(
-            f"attack.transfer_from={conditions}: no run on the data of {run.record['run_id']}"
-        )
-    return classifier_of(same[0], None)
+    for source in found:
+        if data_info(source) == data_info(run):
+            return classifier_of(source, None)
+    run_id = run.record["run_id"]
+    raise store.RunError(f"attack.transfer_from={conditions}: no run on the data set of {run_id}")
+
+
+def data_info(run: store.StoredRun) -> DataInfo:
+    """The data set of a finished run."""
+    return config.parse_config(run.record["config"]).data.info
 
 
 def attack_images(
-    classify: Classify,
-    cfg: AttackConfig,
-    images: jax.Array,
-    labels: jax.Array,
-    targets: jax.Array | None,
-    indices: list[int],
-    *,
-    on_progress: Progress,
+    classify: Classify, cfg: AttackConfig, tasks: Task, *, on_progress: Progress
 ) -> Arrays:
     """Attack images and re-evaluate them; everything is per image, in their order.
 
@@ -153,38 +140,28 @@ def attack_images(
     the adversarial image under noise that is independent of the attack's. `success` is what the
     attack saw; an attack within a budget looks at no answer and has none.
     """
-    keys = attack_keys(cfg, indices)
-    attacked = tasks(images, labels, keys, targets=targets)
-    adversarial, found = perturb(cfg.attack, classify, attacked, on_progress=on_progress)
+    images, goal, keys = tasks
+    adversarial, found = perturb(cfg.attack, classify, tasks, on_progress=on_progress)
     on_progress(1.0)
-    return {
-        "index": np.asarray(indices),
-        "label": np.asarray(labels),
-        "target": np.full(len(labels), NO_TARGET) if targets is None else np.asarray(targets),
+    arrays = {
+        "target": np.full(len(images), NO_TARGET) if cfg.mode == "untargeted" else goal.label,
         "original": to_8_bits(images),
-        "adversarial": np.asarray(adversarial),
-        "votes_before": np.asarray(reevaluate(classify, images, keys, repeats=cfg.rechecks)),
-        "votes": np.asarray(reevaluate(classify, adversarial, keys, repeats=cfg.rechecks)),
+        "adversarial": adversarial,
+        "votes_before": reevaluate(classify, images, keys, repeats=cfg.rechecks),
+        "votes": reevaluate(classify, adversarial, keys, repeats=cfg.rechecks),
         **norms(images, adversarial)._asdict(),
-        **{name: np.asarray(values) for name, values in found.items()},
+        **found,
     }
+    return {name: np.asarray(values) for name, values in arrays.items()}
 
 
-def attack_keys(cfg: AttackConfig, indices: list[int]) -> jax.Array:
-    """The key of each test image, whichever others are attacked with it."""
-    return image_keys(stream(jax.random.key(cfg.seed), Stream.ATTACK), jnp.asarray(indices))
-
-
-def run_config(run: store.StoredRun) -> Config:
-    """The configuration of a finished run."""
-    return config.parse_config(run.record["config"])
-
-
-def test_images(run: store.StoredRun, cfg: AttackConfig) -> tuple[jax.Array, jax.Array]:
-    """The attacked images of the run's data set in [0, 1], float32[n, pixels], and their labels."""
-    images = load_test(run_config(run).data)
-    rows = np.asarray(cfg.indices)
-    return jnp.float32(images.pixels[rows]) / 255, jnp.asarray(images.labels[rows])
+def attack_tasks(run: store.StoredRun, cfg: AttackConfig) -> tuple[Task, jax.Array]:
+    """The attacked images of a run's data set in [0, 1], with goals and keys, and their labels."""
+    data = config.parse_config(run.record["config"]).data
+    images, rows = load_test(data), np.asarray(cfg.indices)
+    pixels, labels = jnp.float32(images.pixels[rows]) / 255, jnp.asarray(images.labels[rows])
+    keys = image_keys(stream(jax.random.key(cfg.seed), Stream.ATTACK), jnp.asarray(rows))
+    return tasks(pixels, labels, keys, targets=targets_of(labels, cfg, data.info)), labels
 
 
 def targets_of(labels: jax.Array, cfg: AttackConfig, info: DataInfo) -> jax.Array | None:
@@ -215,15 +192,15 @@ def summary(arrays: Arrays) -> dict[str, Any]:
     untargeted = bool((targets == NO_TARGET).all())
     at_goal = 1 - right if untargeted else share_of(arrays["votes"], targets)
     success = arrays.get("success")
-    counted = np.ones(len(labels), bool) if success is None else success
+    seen, counted = None, np.ones(len(labels), bool)
+    if success is not None:
+        seen, counted = float(np.mean(~success & (right_before >= 0.5))), success
     return {
         "n": len(labels),
         "accuracy_before": float(right_before.mean()),
         "misclassified_before": int((right_before < 0.5).sum()),
         "successes_seen": None if success is None else int(success.sum()),
-        "accuracy_seen": None
-        if success is None
-        else float(np.mean(~success & (right_before >= 0.5))),
+        "accuracy_seen": seen,
         "accuracy_recheck": float(right.mean()),
         "goal_recheck": float(at_goal.mean()),
         **{

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from tests import tiny
 from vibx.data import scale
 from vibx.robustness.classifier import classifier, sample_logits, square_factor
-from vibx.training.state import model_definition, split
+from vibx.training.state import model_definition
 
 KEY = jax.random.key(5)
 PIXELS = np.random.default_rng(0).integers(0, 256, 784, dtype=np.uint8)
@@ -22,7 +22,7 @@ gaussians = pytest.mark.parametrize("bottleneck", ["diagonal", "full_covariance"
 
 
 def make(cfg, weights, samples):
-    return classifier(model_definition(split(cfg)[0]), weights, samples=samples)
+    return classifier(model_definition(cfg), weights, samples=samples)
 
 
 def encoding_of(cfg, weights):

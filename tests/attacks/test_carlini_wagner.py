@@ -1,0 +1,319 @@
+"""Carlini and Wagner's attack against a reference in NumPy, closed forms, foolbox, and noise."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.attacks.models import (
+    IMAGES,
+    KEY,
+    KEYS,
+    LABELS,
+    TARGETS,
+    N,
+    accuracy,
+    grey_images,
+    linear,
+    random_linear,
+    settings,
+    trained,
+)
+from vibx.attacks.carlini_wagner import (
+    UNBOUNDED,
+    ConstantSearch,
+    carlini_wagner_l2,
+    to_box,
+    to_tanh_space,
+)
+from vibx.attacks.per_image import image_keys, tasks
+from vibx.attacks.scoring import norms, to_8_bits
+from vibx.errors import ConfigError
+
+NAME = "carlini_wagner_l2"
+TASKS = tasks(IMAGES, LABELS, KEYS, targets=TARGETS)
+modes = pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
+
+
+# Details of the specification
+
+
+def test_constants_grow_tenfold_until_a_success_and_then_bisect():
+    search = ConstantSearch.start(1, 1e-3)
+    tried = []
+    for succeeded in [False, False, True, False, True, True]:
+        tried.append(float(search.constant[0]))
+        search = search.narrowed(jnp.array([succeeded]), search_steps=9)
+    np.testing.assert_allclose(tried, [1e-3, 1e-2, 1e-1, 0.055, 0.0775, 0.06625], rtol=1e-5)
+    np.testing.assert_allclose([search.lower[0], search.upper[0]], [0.055, 0.06625], rtol=1e-5)
+
+
+def test_constants_halve_while_nothing_fails():
+    search = ConstantSearch.start(1, 1.0)
+    for _ in range(3):
+        search = search.narrowed(jnp.array([True]), search_steps=9)
+    assert float(search.constant[0]) == 1 / 8
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_bounds_only_tighten(outcomes):
+    search = ConstantSearch.start(1, 1e-3)
+    for succeeded in outcomes:
+        after = search.narrowed(jnp.array([succeeded]), search_steps=9)
+        assert search.lower <= after.lower <= after.constant
+        assert after.constant <= after.upper <= search.upper or after.upper == UNBOUNDED
+        search = after
+
+
+@pytest.mark.parametrize("steps", [9, 10])
+def test_the_last_of_ten_steps_repeats_the_upper_bound(steps):
+    search, tried = ConstantSearch.start(1, 1e-3), []
+    for _ in range(steps):
+        tried.append(float(search.constant[0]))
+        search = search.narrowed(jnp.array([False]), search_steps=steps)
+    np.testing.assert_allclose(tried[:9], 10.0 ** np.arange(-3, 6), rtol=1e-5)
+    assert tried[9:] == [UNBOUNDED] * (steps - 9)
+
+
+@pytest.mark.parametrize(("abort_early", "iterations"), [(True, 20), (False, 200)])
+def test_failure_returns_the_original(abort_early, iterations):
+    """A flat loss is seen after the first segment: a tenth of each search step."""
+    flat = jax.tree_util.Partial(linear, jnp.zeros((784, 10)), 5 * jnp.eye(10)[3])
+    attack = settings(NAME, search_steps=2, iterations=100, abort_early=abort_early)
+    result = carlini_wagner_l2(attack, flat, tasks(IMAGES, np.full(N, 3), KEYS))
+    assert not result.success.any()
+    assert not result.already.any()
+    np.testing.assert_array_equal(result.images, IMAGES)
+    np.testing.assert_array_equal(result.l2, np.inf)
+    assert np.isnan(result.constant).all()
+    np.testing.assert_array_equal(result.iterations, iterations)
+
+
+def test_an_image_already_at_its_goal_is_found_before_the_first_update_and_counted():
+    flat = jax.tree_util.Partial(linear, jnp.zeros((784, 10)), 5 * jnp.eye(10)[3])
+    attack = settings(NAME, search_steps=2, iterations=10, initial_constant=0.5)
+    result = carlini_wagner_l2(attack, flat, tasks(IMAGES, LABELS, KEYS, targets=np.full(N, 3)))
+    assert result.already.all()
+    assert result.success.all()
+    assert result.l2.max() < 1e-4
+    np.testing.assert_array_equal(result.constant, 0.5)
+
+
+def test_tanh_space_is_the_box():
+    w = to_tanh_space(jnp.asarray([0.0, 0.25, 1.0]))
+    np.testing.assert_allclose(w, np.arctanh([-0.999999, -0.4999995, 0.999999]), rtol=1e-2)
+    np.testing.assert_allclose(to_box(w), [0, 0.25, 1], atol=1e-6)
+    extremes = to_box(jnp.asarray([-1e3, -20.0, 20.0, 1e3]))
+    np.testing.assert_array_equal(extremes, [0, 0, 1, 1])
+
+
+def test_iterations_must_divide_into_segments():
+    with pytest.raises(ConfigError, match="iterations=15: must be a multiple of 10"):
+        settings(NAME, iterations=15)
+
+
+def reference(W, b, x, *, label, targeted, settings):
+    """The specification by hand, for one image and a linear classifier, in float64."""
+    W, b, x = (np.asarray(a, np.float64) for a in (W, b, x))
+    w0 = np.arctanh((2 * x - 1) * 0.999999)
+    x0 = (np.tanh(w0) + 1) / 2
+    kappa, c, lower, upper = settings.confidence, settings.initial_constant, 0.0, 1e10
+    best, taken = (math.inf, None), 0
+    for step in range(settings.search_steps):
+        if step == settings.search_steps - 1 >= 9:
+            c = upper
+        m, first, second = np.zeros_like(w0), np.zeros_like(w0), np.zeros_like(w0)
+        succeeded, previous = False, math.inf
+        for i in range(settings.iterations):
+            image = (np.tanh(w0 + m) + 1) / 2
+            logits = image @ W + b
+            other = max((k for k in range(len(b)) if k != label), key=lambda k: logits[k])
+            down, up = (other, label) if targeted else (label, other)
+            f = max(0.0, logits[down] - logits[up] + kappa)
+            squared_norm = np.sum((image - x0) ** 2)
+            loss = squared_norm + c * f
+            if settings.abort_early and i % (settings.iterations // 10) == 0:
+                if loss > 0.9999 * previous:
+                    break
+                previous = loss
+            taken += 1
+            if f == 0:
+                succeeded = True
+                if squared_norm < best[0]:
+                    best = (squared_norm, c)
+            slope = 2 * (image - x0) + (c * (W[:, down] - W[:, up]) if f > 0 else 0)
+            gradient = slope * (1 - np.tanh(w0 + m) ** 2) / 2
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.999 * second + 0.001 * gradient**2
+            corrected = first / (1 - 0.9 ** (i + 1)), second / (1 - 0.999 ** (i + 1))
+            m = m - 0.01 * corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
+        if succeeded:
+            upper = min(upper, c)
+        else:
+            lower = max(lower, c)
+        c = (lower + upper) / 2 if upper < 1e10 else 10 * c
+    return math.sqrt(best[0]), best[1], taken
+
+
+@modes
+@pytest.mark.parametrize(("confidence", "steps"), [(0.0, 10), (2.0, 7)])
+def test_attack_is_the_specification_by_hand(targeted, confidence, steps):
+    classify = random_linear(10, pixels=100)
+    W, b = classify.args
+    images = grey_images(6, pixels=100)
+    labels = np.argmax(images @ W, axis=1)
+    classes = (labels + 1) % 10 if targeted else labels
+    attack = settings(NAME, search_steps=steps, iterations=100, confidence=confidence)
+    expected = [
+        reference(W, b, x, label=y, targeted=targeted, settings=attack)
+        for x, y in zip(images, classes, strict=True)
+    ]
+    wanted = tasks(images, labels, KEYS[:6], targets=classes if targeted else None)
+    result = carlini_wagner_l2(attack, classify, wanted)
+    l2, constant, iterations = zip(*expected, strict=True)
+    np.testing.assert_allclose(result.l2, l2, rtol=1e-3)
+    np.testing.assert_allclose(result.constant, constant, rtol=1e-5)
+    np.testing.assert_array_equal(result.iterations, iterations)
+    assert min(iterations) < steps * 100  # some of them stopped early
+
+
+# What it finds
+
+
+@pytest.mark.parametrize("confidence", [0.0, 2.0])
+@pytest.mark.parametrize(("classes", "targeted"), [(10, False), (2, True)])
+def test_the_smallest_perturbation_of_a_linear_classifier_is_found(classes, targeted, confidence):
+    """The distance to the nearest hyperplane on which the margin is -kappa."""
+    classify = random_linear(classes, pixels=100, lead=1.3)
+    W, b = classify.args
+    images = grey_images(8, pixels=100)
+    logits = images @ W + b
+    labels = np.argmax(logits, axis=1)
+    second, first = np.sort(logits, axis=1)[:, -2:].T
+    distances = (first - second + confidence) / np.linalg.norm(W[:, 0] - W[:, 1])
+    attack = settings(NAME, iterations=300, confidence=confidence)
+    wanted = tasks(images, labels, KEYS[:8], targets=1 - labels if targeted else None)
+    result = carlini_wagner_l2(attack, classify, wanted)
+    assert result.success.all()
+    np.testing.assert_allclose(result.l2, distances, rtol=0.01)
+
+
+SHORT = settings(NAME, search_steps=5, iterations=100, learning_rate=0.02, initial_constant=0.1)
+
+
+@modes
+def test_foolbox_finds_the_same(targeted):
+    import foolbox  # slow to import
+
+    n, classify = 12, trained("deterministic")
+    ours = settings(
+        NAME,
+        search_steps=3,
+        iterations=60,
+        learning_rate=0.05,
+        initial_constant=1.0,
+        abort_early=False,
+    )
+    targets = TARGETS[:n] if targeted else None
+    wanted = tasks(IMAGES[:n], LABELS[:n], KEYS[:n], targets=targets)
+    result = carlini_wagner_l2(ours, classify, wanted)
+    attack = foolbox.attacks.L2CarliniWagnerAttack(
+        binary_search_steps=3, steps=60, stepsize=0.05, initial_const=1.0, abort_early=False
+    )
+    criterion = (
+        foolbox.criteria.TargetedMisclassification(jnp.asarray(targets))
+        if targeted
+        else foolbox.criteria.Misclassification(jnp.asarray(LABELS[:n]))
+    )
+    model = foolbox.models.JAXModel(jax.jit(jax.vmap(lambda x: classify(x, KEY))), bounds=(0, 1))
+    theirs, _, success = attack(model, jnp.asarray(IMAGES[:n]), criterion, epsilons=None)
+    np.testing.assert_array_equal(result.success, success)
+    compared = np.asarray(success & ~result.already)
+    assert compared.sum() > n / 2
+    ours, theirs = result.l2[compared], norms(IMAGES[:n], theirs).l2[compared]
+    assert np.median(ours) == pytest.approx(np.median(theirs), rel=0.01)
+    np.testing.assert_allclose(ours, theirs, rtol=0.03)
+
+
+@pytest.fixture(scope="module")
+def attacked():
+    """A noisy model attacked with compaction."""
+    return jax.device_get(carlini_wagner_l2(SHORT, trained("vib"), TASKS))
+
+
+def test_results_stay_in_the_box(attacked):
+    assert np.all((attacked.images >= 0) & (attacked.images <= 1))
+    levels = to_8_bits(attacked.images)
+    np.testing.assert_allclose(levels / 255, attacked.images, atol=0.5001 / 255)
+
+
+def assert_same(result, expected):
+    np.testing.assert_array_equal(result.success, expected.success)
+    np.testing.assert_array_equal(result.already, expected.already)
+    np.testing.assert_allclose(result.l2, expected.l2, rtol=2e-3, atol=1e-4)
+
+
+def test_compaction_changes_nothing(attacked):
+    assert len(set(attacked.iterations)) > 3  # there is something to compact
+    result = carlini_wagner_l2(SHORT, trained("vib"), TASKS, compact=False)
+    assert_same(result, attacked)
+
+
+def test_other_images_and_chunks_change_nothing(attacked):
+    rows = slice(4, 14)
+    some = jax.tree.map(lambda leaf: leaf[rows], TASKS)
+    result = carlini_wagner_l2(SHORT, trained("vib"), some, chunk=5)
+    assert_same(result, jax.tree.map(lambda leaf: leaf[rows], attacked))
+
+
+def test_a_key_fixes_the_result_and_another_key_is_other_noise(attacked):
+    def run(keys):
+        return carlini_wagner_l2(SHORT, trained("vib"), TASKS._replace(key=keys))
+
+    np.testing.assert_array_equal(run(KEYS).images, attacked.images)
+    others = image_keys(jax.random.key(9), np.arange(N))
+    assert np.mean(run(others).l2 != attacked.l2) > 0.5
+
+
+def test_other_weights_and_settings_compile_nothing():
+    traces = []
+
+    def counted(W, b, x, key):
+        traces.append(1)
+        return linear(W, b, x, key)
+
+    classify = random_linear(10, function=counted)
+
+    def run(factor, **changes):
+        scaled = jax.tree.map(lambda leaf: factor * leaf, classify)
+        carlini_wagner_l2(settings(NAME, iterations=10, **changes), scaled, TASKS)
+
+    run(1, search_steps=1)
+    before = len(traces)
+    run(2, search_steps=2, confidence=3.0, learning_rate=0.1, abort_early=False)
+    assert len(traces) == before
+
+
+def test_progress_rises_to_the_end():
+    told = []
+    attack = settings(NAME, search_steps=2, iterations=10)
+    carlini_wagner_l2(attack, random_linear(10), TASKS, on_progress=told.append, chunk=10)
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1)
+
+
+def test_independent_noise_undoes_success_without_confidence():
+    """Kept for the luckiest of noisy iterates at kappa = 0; at kappa = 1 for its margin."""
+    left = {}
+    for confidence in (0.0, 1.0):
+        attack = dataclasses.replace(SHORT, confidence=confidence)
+        result = carlini_wagner_l2(attack, trained("vib"), tasks(IMAGES, LABELS, KEYS))
+        assert result.success.mean() > 0.9
+        left[confidence] = accuracy(trained("vib"), result.images)
+    assert left[0.0] > 0.5
+    assert left[1.0] < 0.2
