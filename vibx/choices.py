@@ -102,6 +102,7 @@ class found_by_schema(Generic[Result]):  # noqa: N801  (a decorator)
         functools.update_wrapper(self, declaration)
         self.name = f"{declaration.__module__}.{declaration.__qualname__}"
         self.registry: dict[type, Callable[..., Result]] = {}
+        self.families: dict[type, Callable[..., Result]] = {}
 
     def register(self, *schemas: type) -> Callable[[Found], Found]:
         """Register a function, or a class that is called as one, for schemas."""
@@ -112,21 +113,33 @@ class found_by_schema(Generic[Result]):  # noqa: N801  (a decorator)
 
         return register
 
+    def register_family(self, base: type) -> Callable[[Found], Found]:
+        """Register a function for all schemas that extend a base and have no code of their own."""
+
+        def register(function: Found) -> Found:
+            self.families[base] = function
+            return function
+
+        return register
+
     def __call__(self, schema: object, *args: Any, **options: Any) -> Result:
         """Call what is registered for the schema.
 
         Raises:
           ConfigError: nothing is.
         """
-        if type(schema) not in self.registry:
-            kind = type(schema)
-            groups = [group for group, schemas in GROUPS.items() if kind in schemas.values()]
-            name = getattr(schema, "name", kind.__name__)  # no name inside a compiled function
-            raise ConfigError(
-                f"{'='.join([*groups[:1], name])}: {kind.__name__} has a schema, but nothing that "
-                f"carries it out is registered with {self.name}"
-            )
-        return self.registry[type(schema)](schema, *args, **options)
+        kind = type(schema)
+        bases = [base for base in kind.__mro__ if base in self.families]
+        if kind in self.registry:
+            return self.registry[kind](schema, *args, **options)
+        if bases:
+            return self.families[bases[0]](schema, *args, **options)
+        groups = [group for group, schemas in GROUPS.items() if kind in schemas.values()]
+        name = getattr(schema, "name", kind.__name__)  # no name inside a compiled function
+        raise ConfigError(
+            f"{'='.join([*groups[:1], name])}: {kind.__name__} has a schema, but nothing that "
+            f"carries it out is registered with {self.name}"
+        )
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:

@@ -45,7 +45,7 @@ def spsa_gradient(
     return (above - below) @ signs / (directions * distance)
 
 
-@perturb_within.register
+@perturb_within.register(SPSA)
 def _(
     settings: SPSA, classify: Classify, task: Task, epsilon: Float[Array, ""]
 ) -> Float[Array, "pixels"]:
@@ -56,7 +56,7 @@ def _(
     return descent_from_random_start(settings, gradient, task, epsilon)
 
 
-@perturb_within.register
+@perturb_within.register(Noise)
 def _(
     settings: Noise, classify: Classify, task: Task, epsilon: Float[Array, ""]
 ) -> Float[Array, "pixels"]:

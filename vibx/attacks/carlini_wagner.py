@@ -338,7 +338,7 @@ def carlini_wagner_l2(
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)
 
 
-@perturb.register
+@perturb.register(CarliniWagnerL2)
 def _(
     settings: CarliniWagnerL2, classify: Classify, tasks: Task, *, on_progress: Progress
 ) -> Adversarial:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vibx.attacks.per_image import Adversarial, Classify, Progress, Task, over_images, perturb
 from vibx.attacks.settings import ProjectedDescent, WithinBudget
-from vibx.choices import no_implementation
+from vibx.choices import found_by_schema
 from vibx.tracing import traceable
 
 BISECTIONS = 30  # halvings of [0, 1]: beyond float32
@@ -71,7 +71,7 @@ def random_start(
     return project(origin + epsilon * perturbation, origin, norm=norm, epsilon=epsilon)
 
 
-@functools.singledispatch
+@found_by_schema
 def perturb_within(
     settings: WithinBudget, classify: Classify, task: Task, epsilon: Float[Array, ""]
 ) -> Float[Array, "pixels"]:
@@ -80,7 +80,7 @@ def perturb_within(
     Returns:
         The last point, whether or not it is adversarial, in [0, 1] and within the budget.
     """
-    raise no_implementation("attack", settings)
+    raise NotImplementedError
 
 
 @jax.jit
@@ -97,7 +97,7 @@ def attack_within_budget(
     return over_images(one, tasks, epsilons, chunk=settings.chunk)
 
 
-@perturb.register
+@perturb.register_family(WithinBudget)
 def _(
     settings: WithinBudget, classify: Classify, tasks: Task, *, on_progress: Progress
 ) -> Adversarial:

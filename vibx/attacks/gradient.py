@@ -55,7 +55,7 @@ def mean_margin_gradient(
     return functools.partial(margin_gradient, classify, task.goal, noise_samples=samples)
 
 
-@perturb_within.register
+@perturb_within.register(FGSM)
 def _(
     settings: FGSM, classify: Classify, task: Task, epsilon: Float[Array, ""]
 ) -> Float[Array, "pixels"]:
@@ -71,7 +71,7 @@ def _(
     )
 
 
-@perturb_within.register
+@perturb_within.register(PGD)
 def _(
     settings: PGD, classify: Classify, task: Task, epsilon: Float[Array, ""]
 ) -> Float[Array, "pixels"]:

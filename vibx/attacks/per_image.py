@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from vibx.attacks.settings import Attack
-from vibx.choices import no_implementation
+from vibx.choices import found_by_schema
 
 # Logits or log-probabilities of one image in [0, 1], with the noise of one key. Jitted attacks
 # take it as an argument: as a `jax.tree_util.Partial` whose bound arguments are the weights.
@@ -83,7 +83,7 @@ def tasks(
     return Task(jnp.asarray(images, jnp.float32), goal, keys)
 
 
-@functools.singledispatch
+@found_by_schema
 def perturb(
     settings: Attack, classify: Classify, tasks: Task, *, on_progress: Progress
 ) -> Adversarial:
@@ -94,7 +94,7 @@ def perturb(
     Raises:
         ConfigError: No code is registered for the settings.
     """
-    raise no_implementation("attack", settings)
+    raise NotImplementedError
 
 
 def image_keys(key: Key[Array, ""], indices: Int[Array, "n"]) -> Key[Array, "n"]:

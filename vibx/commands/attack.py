@@ -5,7 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vibx import config, store
-from vibx.display import RESULTS, attack_table, audit_table, fraction_bar
+from vibx.display import RESULTS, fraction_bar
+from vibx.report.screen import attack_table, audit_table
 from vibx.robustness.config import AttackConfig, Audit, parse_attack
 
 

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Key
 from vibx import config, store
 from vibx.encodings import Deterministic, DiagonalGaussian, Encoding, FullCovarianceGaussian
 from vibx.networks import VIB
-from vibx.training.checkpoint import Checkpoints
-from vibx.training.state import evaluated_parameters, model_definition
+from vibx.training.state import model_definition
+from vibx.training.weights import read_weights
 
 JITTER = 1e-6  # of the total variance of the logits: above float32's rounding of a product
 TINY = 1e-30
@@ -28,14 +28,8 @@ def classifier_of(run: store.StoredRun, samples: int | None) -> jax.tree_util.Pa
     Raises:
       RunError: its weights are not there.
     """
-    directory = run.directory / store.CHECKPOINTS
-    if not directory.is_dir():
-        raise store.RunError(
-            f"{run.directory} has no checkpoints: train that run again with force=true"
-        )
     cfg = config.parse_config(run.record["config"])
-    with Checkpoints(directory) as checkpoints:
-        parameters = evaluated_parameters(checkpoints.restore(cfg))
+    parameters = read_weights(run.directory, cfg)
     return classifier(model_definition(cfg), parameters, samples=samples)
 
 

@@ -17,6 +17,7 @@ from vibx import attacks, config, store
 from vibx.attacks.per_image import Classify, Progress, Task, image_keys, part_of, perturb, tasks
 from vibx.attacks.scoring import Norms, norms, reevaluate, share_of, to_8_bits
 from vibx.attacks.settings import Attack
+from vibx.choices import found_by_schema
 from vibx.data import DataInfo, load_test
 from vibx.robustness.audit import NothingToAttackError, audit
 from vibx.robustness.classifier import classifier_of
@@ -57,14 +58,19 @@ def attack_run(run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
     return record
 
 
-@functools.singledispatch
+@found_by_schema
 def measure(
     settings: Attack, run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
 ) -> dict[str, Any]:
-    """What metrics.json says of an attack on a run; what it found of each image is written.
+    """What metrics.json says of an attack on a run; what it found of each image is written."""
+    raise NotImplementedError
 
-    Results are kept in parts of `PART` images, so that an interrupted attack loses one at most.
-    """
+
+@measure.register_family(Attack)
+def _(
+    settings: Attack, run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
+) -> dict[str, Any]:
+    # Results are kept in parts of `PART` images: an interrupted attack loses one at most.
     classify = classifier_of(run, cfg.samples)
     attacked, labels = attack_tasks(run, cfg)
     n = len(labels)
@@ -88,7 +94,7 @@ def measure(
     return summary(arrays)
 
 
-@measure.register
+@measure.register(Audit)
 def _(
     settings: Audit, run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
 ) -> dict[str, Any]:

@@ -47,11 +47,11 @@ def export_run(run: StoredRun, output: Path, *, dtype: str) -> Path:
 def card(record: store.Record, trained: store.Record) -> str:
     """A model card: what the weights are, how they do, and where they come from."""
     name = store.held_out_name(record)
-    rows = [
-        f"| {m.label.format(**record[name]).replace('|', chr(92) + '|')} | {m.shown(trained[name][m.name])} "
-        f"| {m.shown(record[name][m.name])} |"
-        for m in measures()
-    ]
+    rows = []
+    for measured in measures():
+        label = measured.label.format(**record[name]).replace("|", r"\|")
+        values = [measured.shown(source[name][measured.name]) for source in (trained, record)]
+        rows.append(f"| {label} | {' | '.join(values)} |")
     exported, provenance = record["exported"], record["provenance"]
     return "\n".join(
         [
