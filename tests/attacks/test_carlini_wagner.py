@@ -189,9 +189,9 @@ def test_attack_is_the_specification_by_hand(targeted, confidence, steps):
 @pytest.mark.parametrize(("classes", "targeted"), [(10, False), (2, True)])
 def test_the_smallest_perturbation_of_a_linear_classifier_is_found(classes, targeted, confidence):
     """The distance to the nearest hyperplane on which the margin is -kappa."""
-    classify = random_linear(classes, pixels=100, lead=1.3)
+    classify = random_linear(classes, lead=10.0)
     W, b = classify.args
-    images = grey_images(8, pixels=100)
+    images = grey_images(8)
     logits = images @ W + b
     labels = np.argmax(logits, axis=1)
     second, first = np.sort(logits, axis=1)[:, -2:].T

@@ -143,6 +143,16 @@ def test_gradient_of_many_keys_is_the_mean_of_those_of_one():
     np.testing.assert_allclose(np.var(single, axis=0) / np.var(averaged, axis=0), 8, rtol=0.25)
 
 
+@norms_of_budgets
+def test_without_a_gradient_descent_stays_where_it_starts(norm):
+    """Rounding has a gradient of zero that the compiler knows."""
+    flat = jax.tree_util.Partial(lambda x, key: jnp.round(x)[:10])
+    images = found("pgd", flat, TASKS, norm=norm, epsilon=0.5, steps=3)
+    lengths = getattr(norms(IMAGES, images), norm)
+    assert np.all((images >= 0) & (images <= 1))
+    assert np.all((lengths > 0.1) & (lengths <= 0.5 + 1e-5))
+
+
 def test_margin_gradients_are_not_masked_by_a_sure_model():
     """Cross-entropy's gradient is exactly zero here."""
     classify = random_linear(10, size=30.0)

@@ -54,7 +54,8 @@ def steepest(gradient: Float[Array, "pixels"], *, norm: str) -> Float[Array, "pi
         return jnp.sign(gradient)
     # Divided by its largest entry first: squares of small gradients underflow.
     gradient = gradient / jnp.maximum(jnp.max(jnp.abs(gradient)), TINY)
-    return gradient / jnp.maximum(jnp.linalg.norm(gradient), TINY)
+    # Its norm is now 1 or more, or 0. Not TINY again: XLA divides by the product, which underflows.
+    return gradient / jnp.maximum(jnp.linalg.norm(gradient), 1)
 
 
 def random_start(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from vibx import attacks
 from vibx.attacks.carlini_wagner import CarliniWagnerResult, carlini_wagner_l2
 from vibx.attacks.descent import attack_within_budget
 from vibx.attacks.gradient import margin_gradients
@@ -40,6 +41,8 @@ BEFORE, CHOICE = 2**30, 2**30 + 1  # folded into keys: noise that chooses, and s
 ROUNDING = 1e-9  # of shares
 
 Images = Float[Array, "n pixels"]
+
+attacks.import_modules()
 
 
 class NothingToAttackError(ValueError):
