@@ -3,7 +3,7 @@
     pip install 'vibx[dev]' && python scripts/benchmark_attack.py --deterministic RUN --run VIB_RUN
 
 Both are names of directories of finished runs, which are only read. The settings are those of
-conf/attack/carlini_wagner_l2.yaml, on the first test images, untargeted, on the CPU.
+conf/attack/attack/carlini_wagner_l2.yaml, on the first test images, untargeted, on the CPU.
 
 --deterministic: a model of the paper's architecture without noise, for vibx and foolbox alike.
 
@@ -18,7 +18,7 @@ what is timed, and lets results differ a little; --no-abort compares them withou
 foolbox / vibx over the rounds is what counts.
 
 --run: a VIB as the paper attacks it: 1,000 images, 12 samples of z. The time is that of
-`vibx attack` after the weights are read, with compilation and with the answers afterwards.
+`vibx attack` after the weights are read, with compilation and with the re-evaluation.
 
 The machine has to be idle.
 """
@@ -40,17 +40,19 @@ from unittest import mock
 import hydra
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 from rich.table import Table
 
 from vibx import config, store
-from vibx.attacks.carlini_wagner import CarliniWagnerSettings, carlini_wagner_l2
-from vibx.attacks.per_image import Classify, image_keys
+from vibx.attacks.carlini_wagner import carlini_wagner_l2
+from vibx.attacks.per_image import Classify, Task
 from vibx.attacks.scoring import norms
+from vibx.attacks.settings import CarliniWagnerL2
 from vibx.display import RESULTS
 from vibx.errors import UserError
+from vibx.robustness.classifier import classifier_of
 from vibx.robustness.config import AttackConfig, parse_attack
-from vibx.robustness.run import PART, attack_images, classifier_of, summary, test_images
+from vibx.robustness.run import PART, attack_images, attack_tasks, summary
 
 try:
     import eagerpy
@@ -67,10 +69,9 @@ WARM_UP_ITERATIONS = 10
 class Problem(NamedTuple):
     """What both attack: a model without noise, images in [0, 1], and the classes to leave."""
 
+    settings: CarliniWagnerL2
     classify: Classify
-    images: Float[Array, "n 784"]
-    labels: Int[Array, "n"]
-    settings: CarliniWagnerSettings
+    tasks: Task
 
 
 class Found(NamedTuple):
@@ -93,9 +94,7 @@ jit_once = functools.cache(jax.jit)
 
 def vibx_attack(problem: Problem) -> Found:
     """The attack of `vibx attack`."""
-    classify, images, labels, settings = problem
-    keys = image_keys(jax.random.key(0), np.arange(len(labels)))  # of no use without noise
-    found = carlini_wagner_l2(classify, images, labels, keys, settings=settings)
+    found = carlini_wagner_l2(*problem)
     return Found(*map(np.asarray, (found.l2, found.success, found.already)))
 
 
@@ -103,7 +102,7 @@ def foolbox_attack(
     problem: Problem, *, prepare: Callable[[Callable], Callable] = lambda f: f
 ) -> Found:
     """The same attack by foolbox, as it is installed; `prepare` is what is done to the model."""
-    classify, images, labels, settings = problem
+    settings, classify, tasks = problem
     attack = foolbox.attacks.L2CarliniWagnerAttack(
         binary_search_steps=settings.search_steps,
         steps=settings.iterations,
@@ -113,15 +112,15 @@ def foolbox_attack(
         abort_early=settings.abort_early,
     )
     model = foolbox.models.JAXModel(prepare(batched(classify)), bounds=(0, 1))
-    criterion = foolbox.criteria.Misclassification(labels)
-    found, _, success = attack(model, images, criterion, epsilons=None)
+    criterion = foolbox.criteria.Misclassification(tasks.goal.label)
+    found, _, success = attack(model, tasks.image, criterion, epsilons=None)
     # Where it failed it returns a black image, which may well be misclassified.
     failed = np.all(np.asarray(found) == 0, axis=1)
-    return Found(norms(images, found).l2, np.asarray(success) & ~failed, None)
+    return Found(norms(tasks.image, found).l2, np.asarray(success) & ~failed, None)
 
 
 @functools.cache  # jit compares functions by identity
-def batched(classify: Classify) -> Callable[[Float[Array, "n 784"]], Float[Array, "n 10"]]:
+def batched(classify: Classify) -> Callable[[Float[Array, "n pixels"]], Array]:
     """The model as foolbox takes it."""
     return jax.vmap(lambda x: classify(x, jax.random.key(0)))
 
@@ -187,7 +186,7 @@ def described(problem: Problem) -> str:
     """What decides how long it takes."""
     settings = problem.settings
     return (
-        f"{len(problem.labels)} images, {settings.search_steps} search steps of "
+        f"{len(problem.tasks.image)} images, {settings.search_steps} search steps of "
         f"{settings.iterations} iterations"
     )
 
@@ -243,18 +242,15 @@ def against_foolbox(args: argparse.Namespace) -> None:
     """Both comparisons with foolbox on a model without noise."""
     run = read_run(args.deterministic)
     cfg = composed(min(args.images, JITTED_IMAGES), args.iterations)
-    numbers = dataclasses.asdict(cfg.attack)
-    del numbers["name"]
-    settings = CarliniWagnerSettings(**numbers)
     classify = classifier_of(run, None)  # a VIB would have no noise either
-    images, labels = test_images(run, cfg)
+    tasks, _ = attack_tasks(run, cfg)
     RESULTS.print(f"against foolbox {foolbox.__version__}: {run.record['run_id']}")
-    problem = Problem(classify, images, labels, settings)
+    problem = Problem(cfg.attack, classify, tasks)
     compare("jitted", problem, jitted_foolbox_attack(), rounds=args.rounds, wanted=JITTED_OVER_VIBX)
     if args.no_abort:
         compare_without_abort(problem)
     if not args.skip_installed:
-        few = Problem(classify, images[:INSTALLED_IMAGES], labels[:INSTALLED_IMAGES], settings)
+        few = problem._replace(tasks=jax.tree.map(lambda leaf: leaf[:INSTALLED_IMAGES], tasks))
         compare("as installed", few, foolbox_attack, rounds=1, wanted=INSTALLED_OVER_VIBX)
 
 
@@ -263,21 +259,14 @@ def against_promise(args: argparse.Namespace) -> None:
     run = read_run(args.run)
     cfg = composed(min(args.images, PROMISED_IMAGES), args.iterations)
     classify = classifier_of(run, cfg.samples)
-    images, labels = test_images(run, cfg)
+    tasks, labels = attack_tasks(run, cfg)
     start = time.perf_counter()
     parts = []
     for first in range(0, cfg.n, PART):
         rows = slice(first, first + PART)
-        part = attack_images(
-            classify,
-            cfg,
-            images[rows],
-            labels[rows],
-            None,
-            cfg.indices[rows],
-            on_progress=lambda done: None,
-        )
-        parts.append(part)
+        part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], tasks)
+        found = attack_images(classify, cfg, part, on_progress=lambda done: None)
+        parts.append({"label": np.asarray(labels[rows]), **found})
     minutes = (time.perf_counter() - start) / 60
     found = summary({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     RESULTS.print(

@@ -1,39 +1,30 @@
-"""`vibx attack`: finished runs, attacked and asked again; nothing lost, nothing mixed up."""
+"""`vibx attack`: finished runs, attacked and re-evaluated; nothing lost, nothing mixed up."""
 
 import json
 import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
+from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.conftest import VIBX
 from tests.test_cli import TINY, wait_for
-from vibx import config
-from vibx.commands.figures import ATTACKS
-from vibx.robustness.config import AttackConfig, Noise
-from vibx.robustness.run import summary, targets_of
+from vibx import cli, config
 
+ROOT = Path(__file__).parents[2]
 QUICK = ["attack.iterations=10", "attack.search_steps=2", "root=runs"]
 
 
-def attack_config(**changes):
-    defaults = {
-        "mode": "targeted",
-        "target": None,
-        "n": 50,
-        "images": None,
-        "samples": 12,
-        "seed": 0,
-        "rechecks": 4,
-        "attack": Noise("noise", "l2", 1.0),
-    }
-    return AttackConfig(**{**defaults, **changes})
+class Done(NamedTuple):
+    """What a command left, as of a completed process."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +42,22 @@ def finished_run(preparation, tmp_path_factory):
 
 
 @pytest.fixture
-def trained(vibx, finished_run, tmp_path):
-    """`vibx` in a directory with one finished run."""
+def trained(cache, finished_run, tmp_path, monkeypatch, capfd):
+    """`vibx` in a directory with one finished run, in this process: it has jax, and compiled."""
     shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
-    return vibx
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["vibx"])
+
+    def run(*args):
+        capfd.readouterr()
+        code = 0
+        try:
+            cli.main(args)
+        except SystemExit as stop:
+            code = stop.code
+        return Done(code, *capfd.readouterr())
+
+    return run
 
 
 def results(tmp_path):
@@ -158,9 +161,9 @@ def test_an_audit_names_the_key_of_the_model_that_is_not_there(trained):
 
 def test_help_names_every_attack_and_experiment(trained):
     done = trained("attack", "--help")
-    names = {path.stem for path in (config.directory("attack") / "attack").glob("*.yaml")}
-    for name in (*names, *ATTACKS):
-        assert name in done.stdout
+    for group in ("attack", "experiment", "scale"):
+        names = sorted(path.stem for path in (config.directory("attack") / group).glob("*.yaml"))
+        assert f"{group}: {', '.join(names)}" in done.stdout
 
 
 def test_a_run_without_weights_says_what_to_do(trained, tmp_path):
@@ -177,7 +180,8 @@ def test_a_run_without_weights_says_what_to_do(trained, tmp_path):
     [
         ("mode=gentle", "mode=gentle: must be one of untargeted, targeted"),
         ("target=3", "target=3: must be null unless mode=targeted"),
-        ("n=0", "n=0: must be between 1 and 10000"),
+        ("n=0", "n=0: must be at least 1"),
+        ("n=10001", "n=10001: must be at most 10000, the test images of mnist"),
         ("attack.iterations=105", "attack.iterations=105: must be a multiple of 10"),
         ("attack.confidence=-1", "attack.confidence=-1.0: must be finite and >= 0"),
         ("images=[10000]", "images=[10000]: must be indices below 10000"),
@@ -195,33 +199,74 @@ def test_bad_input_is_one_line_and_leaves_nothing(trained, tmp_path, bad, messag
     assert not list(tmp_path.glob("runs/*/attacks"))
 
 
-@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 9999), min_size=1, unique=True))
-def test_targets_are_wrong_classes_that_an_image_has_whichever_others_are_there(seed, indices):
-    labels = jnp.asarray([index % 10 for index in indices])
-    targets = targets_of(labels, attack_config(seed=seed, images=tuple(indices)))
-    assert (targets != labels).all()
-    assert ((targets >= 0) & (targets < 10)).all()
-    alone = targets_of(labels[-1:], attack_config(seed=seed, images=(indices[-1],)))
-    assert alone[0] == targets[-1]
+FADE = {
+    "settings": """
+
+@choice("attack", "fade")
+@dataclass(frozen=True, kw_only=True)
+class Fade(Attack):
+    amount: float = traced()
+
+    def __post_init__(self) -> None:
+        require_positive(self, "amount")
+""",
+    "code": """
+from vibx.attacks.per_image import Adversarial, perturb
+from vibx.attacks.settings import Fade
 
 
-def test_what_the_attack_saw_and_what_holds_are_counted_apart():
-    """Four images: held, seen to fall and fell, seen to fall and did not, wrong from the start."""
-    votes = {"right": [4, 0], "wrong": [0, 4]}
-    found = summary(
-        {
-            "label": np.zeros(4, int),
-            "target": np.full(4, -1),
-            "success": np.array([False, True, True, True]),
-            "votes_before": np.array([votes["right"]] * 3 + [votes["wrong"]]),
-            "votes": np.array([votes["right"], votes["wrong"], votes["right"], votes["wrong"]]),
-            **{n: np.array([9.0, 1, 2, 0]) for n in ("l2", "linf", "l0_8_bits", "l0_visible")},
-        }
+@perturb.register
+def _(settings: Fade, classify, tasks, *, on_progress) -> Adversarial:
+    return Adversarial(tasks.image * (1 - settings.amount), {})
+""",
+    "yaml": "name: fade\namount: 0.5\n",
+}
+
+
+def test_a_new_attack_is_its_settings_its_code_and_its_yaml(vibx, finished_run, tmp_path):
+    code = tmp_path / "code"
+    for directory in ("vibx", "conf", "hydra_plugins"):
+        shutil.copytree(ROOT / directory, code / directory)
+    with (code / "vibx" / "attacks" / "settings.py").open("a") as file:
+        file.write(FADE["settings"])
+    (code / "vibx" / "attacks" / "fade.py").write_text(FADE["code"])
+    (code / "conf" / "attack" / "attack" / "fade.yaml").write_text(FADE["yaml"])
+    shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    done = vibx("attack", "root=runs", "attack=fade", "n=6", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "fade, untargeted" in done.stdout
+    found = arrays(tmp_path)
+    np.testing.assert_allclose(found["adversarial"], found["original"] / 510, atol=1e-6)
+    bad = vibx("attack", "root=runs", "attack=fade", "attack.amount=0", env=environment)
+    assert "attack.amount=0.0: must be finite and > 0" in bad.stderr
+    assert (
+        "attack: audit, carlini_wagner_l2, fade, "
+        in vibx("attack", "--help", env=environment).stdout
     )
-    assert found["accuracy_before"] == 0.75
-    assert found["misclassified_before"] == 1
-    assert found["successes_seen"] == 3
-    assert found["accuracy_seen"] == 0.25
-    assert found["accuracy_recheck"] == 0.5
-    assert found["goal_recheck"] == 0.5
-    assert found["l2_median"] == 1
+
+
+def test_images_of_another_shape_and_number_of_classes(trained, tmp_path):
+    pytest.importorskip("vibx.data.arrays")
+    draw = np.random.default_rng(0)
+    images = {"train": draw.integers(0, 256, (100, 16, 16, 3), np.uint8)}
+    images["test"] = draw.integers(0, 256, (36, 16, 16, 3), np.uint8)
+    labels = {name: np.arange(len(values)) % 4 for name, values in images.items()}
+    arrays_of = {f"{name}_images": values for name, values in images.items()}
+    arrays_of |= {f"{name}_labels": values for name, values in labels.items()}
+    np.savez(tmp_path / "small.npz", **arrays_of)
+    tiny = ["encoder.widths=[16]", "K=12", "batch_size=20", "epochs=1", "root=small"]
+    assert trained("train", "data=arrays", "data.path=small.npz", *tiny).returncode == 0
+    done = trained("attack", "root=small", "n=1000")
+    assert done.returncode == 2
+    assert "n=1000: must be at most 36, the test images of arrays" in done.stderr
+    assert not list(tmp_path.glob("small/*/attacks"))
+    done = trained("attack", *QUICK[:2], "root=small", "n=5", "mode=targeted")
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("small/*/attacks/*/adversarial.npz")
+    with np.load(path) as found:
+        assert found["adversarial"].shape == (5, 768)
+        assert found["votes"].shape == (5, 4)
+        assert (found["target"] != found["label"]).all()
+        assert found["target"].max() < 4
+        np.testing.assert_array_equal(found["original"], images["test"][:5].reshape(5, -1))
