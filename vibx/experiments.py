@@ -139,8 +139,10 @@ class Archive:
             if not store.is_finished(path):
                 continue
             try:
-                run = StoredRun(path, store.read_record(path))
-                cfg = config.parse_config(run.record["config"])
+                record = store.read_record(path)
+                cfg = config.parse_config(record["config"])
+                # With keys that came later, so that older records compare with newer ones.
+                run = StoredRun(path, record | {"config": cfg.to_dict()})
                 if cfg in found:
                     raise RunError(
                         f"{path} and {found[cfg].directory} hold the same run; remove one"

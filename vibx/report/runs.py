@@ -1,12 +1,12 @@
 """Runs by model and seed: which belong together, what they are called, what they get wrong."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vibx import config, store
+from vibx.data import DataInfo
 from vibx.store import Record, RunError, StoredRun
 
 Models = dict[str, dict[int, StoredRun]]  # runs by model and seed
@@ -26,10 +26,9 @@ OF_MODEL = {"objective", "bottleneck", "marginal", "beta", "seed"}  # keys that 
 OF_RECIPE = {"optimizer", "epochs", "batch_size", "mc_samples"}
 
 
-def data_info(run: StoredRun) -> Any:
+def data_info(run: StoredRun) -> DataInfo:
     """The shape of the run's images and the number of their classes."""
-    data = config.parse_config(run.record["config"]).data
-    return getattr(data, "info", SimpleNamespace(shape=(28, 28, 1), classes=10))
+    return config.parse_config(run.record["config"]).data.info
 
 
 def model_name(cfg: dict[str, Any]) -> str:

@@ -53,9 +53,9 @@ def run_table(records: list[Record], problems: dict[str, str] | None = None) -> 
 
 
 def attack_table(results: list[Record]) -> Table:
-    """A row per attacked run: its accuracy before, as the attack saw it, and asked again."""
+    """A row per attacked run: its accuracy before, as seen, and under independent noise."""
     table = Table()
-    for header in ("run", "attack", "images", "before", "seen", "asked again", "median L2"):
+    for header in ("run", "attack", "images", "before", "seen", "re-evaluated", "median L2"):
         table.add_column(header, justify="left" if header in ("run", "attack") else "right")
     for result in results:
         attack = result["attack"]
