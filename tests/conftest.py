@@ -85,7 +85,9 @@ def interpreter():
     """Run a script in an interpreter of its own, from the root of the code."""
 
     def run(script):
-        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 

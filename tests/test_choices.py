@@ -68,5 +68,5 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant():
     refuse_unknown(["beta"], ["beta", "K"])
     with pytest.raises(ConfigError, match=r"^no such key: run\.bete \(did you mean beta\?\)$"):
         refuse_unknown(["beta", "bete"], ["beta", "K"], prefix="run.")
-    with pytest.raises(ConfigError, match="^no such key: zzz$"):
+    with pytest.raises(ConfigError, match=r"^no such key: zzz$"):
         refuse_unknown(["zzz"], ["beta", "K"])

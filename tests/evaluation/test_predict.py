@@ -1,6 +1,5 @@
 """Predictions and bounds of models that are designed so that the truth can be computed."""
 
-import math
 from types import SimpleNamespace
 
 import jax
