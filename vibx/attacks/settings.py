@@ -38,6 +38,11 @@ class Attack:
 
     name: str = apart()
 
+    @property
+    def votes_decide(self) -> bool:
+        """Whether several answers decide a success: then its exact probability is reported."""
+        return False
+
 
 @choice("attack", "carlini_wagner_l2")
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,11 @@ class CarliniWagnerL2(Attack):
         require_at_least_one(self, "votes", "votes_needed")
         most = f"at most {self.votes}, the votes"
         require(self.votes_needed <= self.votes, "votes_needed", self.votes_needed, most)
+
+    @property
+    def votes_decide(self) -> bool:
+        """Unless there is one, which is the loss's own."""
+        return self.votes > 1
 
 
 @dataclass(frozen=True, kw_only=True)
