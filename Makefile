@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train figures reproduce test lint format clean
+.PHONY: help train figures reproduce test check lint format clean
 
 help:  ## List the targets
 	@echo 'usage: make <target>'
@@ -35,12 +35,15 @@ reproduce: $(INSTALLED)  ## Train and attack what is missing for SCALE=smoke, fa
 	done
 	$(BIN)/vibx figures root=$(REPRODUCTION) output=$(REPRODUCTION)/figures
 
-# Tests start many processes that compile the same programs.
-test: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax_cache
-test: export JAX_COMPILATION_CACHE_MAX_SIZE := 1000000000
-test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+# Tests compile the same small programs again and again, in many processes.
+test check: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax_cache
+test check: export JAX_COMPILATION_CACHE_MAX_SIZE := 1000000000
+test check: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 test: lint  ## Install, lint, check types and import contract, run all tests
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+
+check: lint  ## The same without the tests that start processes
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 -m 'not slow' $(ARGS)
 
 lint: $(INSTALLED)  ## Lint, check formatting, types and the import contract
 	$(BIN)/ruff check

@@ -51,11 +51,11 @@ class HiddenLayers(nnx.Module):
 
     def __call__(
         self,
-        x: Float[Array, "*batch inputs"],
+        x: Float[Array, "... inputs"],
         *,
         dropout_key: Key[Array, ""] | None = None,
         dropout_rate: Float[Array, ""] | float = 0.0,
-    ) -> Float[Array, "*batch outputs"]:
+    ) -> Float[Array, "... outputs"]:
         """The last layer's activations, with dropout after each layer if a key is given."""
         for i, layer in enumerate(self.layers):
             x = self.activation(layer(x))
@@ -104,10 +104,12 @@ class ConvolutionalLayers(HiddenLayers):
         self.dense = DenseLayers(schema, (*size, inputs), rngs=rngs)
         super().__init__(convolutions, schema, outputs=self.dense.outputs)
 
-    def __call__(self, x: Float[Array, "*batch pixels"], **options: Any) -> Array:
+    def __call__(
+        self, x: Float[Array, "*batch pixels"], **options: Any
+    ) -> Float[Array, "*batch outputs"]:
         """The last dense layer's activations."""
-        x = super().__call__(x.reshape(*x.shape[:-1], *self.shape), **options)
-        x = x.reshape(*x.shape[:-3], -1)
+        image = super().__call__(x.reshape(*x.shape[:-1], *self.shape), **options)
+        x = image.reshape(*x.shape[:-1], -1)
         if options.get("dropout_key") is not None:
             options["dropout_key"] = jax.random.fold_in(options["dropout_key"], len(self.layers))
         return self.dense(x, **options)

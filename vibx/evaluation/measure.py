@@ -43,12 +43,12 @@ class PredictiveSamples(NamedTuple):
     label: "Int[Array, '']"
 
 
-def mean(values: npt.ArrayLike, labels: npt.NDArray[np.int_]) -> float:
+def mean(values: npt.ArrayLike, labels: npt.NDArray[np.integer]) -> float:
     """Mean over images, in float64."""
     return float(np.asarray(values, np.float64).mean())
 
 
-def wrong(classes: npt.NDArray[np.int_], labels: npt.NDArray[np.int_]) -> float:
+def wrong(classes: npt.NDArray[np.integer], labels: npt.NDArray[np.integer]) -> float:
     """The fraction of the images whose predicted class is not the true one."""
     return mean(classes != labels, labels)
 
@@ -77,12 +77,12 @@ class Measure:
     unit: Literal["fraction", "bits"]
     smaller_is_better: bool | None
     per_image: Callable[[PredictiveSamples], Any]
-    over_images: Callable[[Any, npt.NDArray[np.int_]], float] = mean
+    over_images: Callable[[Any, npt.NDArray[np.integer]], float] = mean
     column: str = ""
     history: bool = True
     stored_as: str | None = None
 
-    def of_images(self, values: Any, labels: npt.NDArray[np.int_]) -> float | None:
+    def of_images(self, values: Any, labels: npt.NDArray[np.integer]) -> float | None:
         """The record's number, in the measure's unit, from the values of all images."""
         if values is None:
             return None

@@ -45,7 +45,7 @@ def classifier(
     Args:
         definition: The model without its weights.
         parameters: Its weights.
-        samples: Samples of z over which probabilities are averaged, or None for the mean of z.
+        samples: Samples of z over which probabilities are averaged, or None for the mean of z, section 4.2.3.
             A deterministic model has nothing to sample.
 
     Returns:
