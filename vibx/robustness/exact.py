@@ -1,13 +1,13 @@
 """Exact answers: the probability that a Gaussian's largest component is a given one.
 
-With a linear decoder and a Gaussian encoding the logits of an image are Gaussian, so the probability
-that one sample of z is answered with a class is an orthant probability, which needs no votes.
+With a linear decoder and a Gaussian encoding the logits of an image are Gaussian: the probability
+that one sample of z is answered with a class is an orthant probability, and needs no votes.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
 from scipy.stats import qmc  # type: ignore[import-untyped]
 
