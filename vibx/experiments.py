@@ -171,8 +171,10 @@ class Archive:
 
     def _read_attack(self, run: StoredRun, attack: AttackConfig) -> StoredAttack | None:
         try:
-            finished = store.is_attacked(run, attack.name)
-            return store.read_attack(run, attack.name) if finished else None
+            if not store.is_attacked(run, attack.name):
+                return None
+            found = store.read_attack(run, attack.name)
+            return found._replace(record=found.record | {"attack": attack.to_dict()})
         except UserError as error:
             self.problems.append(str(error))
             return None

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import tiny
 from tests.attacks.models import (
     IMAGES,
     KEY,
@@ -28,12 +30,17 @@ from vibx.attacks.carlini_wagner import (
     UNBOUNDED,
     ConstantSearch,
     carlini_wagner_l2,
+    run_segments,
+    start,
     to_box,
     to_tanh_space,
 )
 from vibx.attacks.per_image import image_keys, tasks
-from vibx.attacks.scoring import norms, to_8_bits
+from vibx.attacks.scoring import norms, reevaluate, share_of, to_8_bits
 from vibx.errors import ConfigError
+from vibx.robustness.classifier import classifier
+from vibx.tracing import traceable
+from vibx.training.state import model_definition
 
 NAME = "carlini_wagner_l2"
 TASKS = tasks(IMAGES, LABELS, KEYS, targets=TARGETS)
@@ -305,6 +312,162 @@ def test_progress_rises_to_the_end():
     carlini_wagner_l2(attack, random_linear(10), TASKS, on_progress=told.append, chunk=10)
     assert told == sorted(told)
     assert told[-1] == pytest.approx(1)
+
+
+# Votes
+
+
+def noisy_logits(W, b, size, x, key):
+    """Logits with independent noise of a size."""
+    return x @ W + b + size * jax.random.normal(key, b.shape)
+
+
+def noisy_scale(W, b, size, x, key):
+    """Logits whose scale alone is noise: no answer changes, but every loss does."""
+    return (x @ W + b) * jnp.exp(size * jax.random.normal(key))
+
+
+class TwoClasses:
+    """Eight images before a linear classifier with noise, and how far each must go.
+
+    The lead of an image that moved by d across the boundary is Gaussian with mean w d - lead.
+    """
+
+    def __init__(self, function, size):
+        exact = random_linear(2, lead=10.0)
+        self.W, b = exact.args
+        self.images = grey_images(8)
+        logits = self.images @ self.W + b
+        self.labels = np.argmax(logits, axis=1)
+        self.lead = np.abs(logits[:, 0] - logits[:, 1])
+        self.slope = np.linalg.norm(self.W[:, 0] - self.W[:, 1])
+        self.size = size * self.lead.mean() / np.sqrt(2)  # of the noise, whose difference counts
+        argument = self.size if function is noisy_logits else size
+        self.classify = jax.tree_util.Partial(function, self.W, b, jnp.float32(argument))
+
+    def distance(self, level):
+        """Where the probability that an answer is wrong is the level."""
+        return (self.lead + np.sqrt(2) * self.size * scipy.stats.norm.ppf(level)) / self.slope
+
+    def level(self, distance):
+        """The inverse of `distance`."""
+        quantile = (distance * self.slope - self.lead) / (np.sqrt(2) * self.size)
+        return scipy.stats.norm.cdf(quantile)
+
+    def attacked(self, **changes):
+        """The attack in 9 search steps of 300 iterations."""
+        wanted = tasks(self.images, self.labels, KEYS[:8])
+        attack = settings(NAME, **{"iterations": 300, "abort_early": False, **changes})
+        return carlini_wagner_l2(attack, self.classify, wanted)
+
+
+@pytest.mark.parametrize("abort_early", [True, False])
+def test_votes_change_nothing_on_a_deterministic_model(abort_early):
+    usual = dataclasses.replace(SHORT, abort_early=abort_early)
+    voted = dataclasses.replace(usual, votes=20, votes_needed=15)
+    ours, theirs = (
+        carlini_wagner_l2(attack, trained("deterministic"), TASKS) for attack in (voted, usual)
+    )
+    for name, values in ours._asdict().items():
+        np.testing.assert_array_equal(values, getattr(theirs, name), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("votes", "needed", "level"), [(20, 15, 0.5), (1000, 500, 0.5), (1000, 750, 0.75)]
+)
+def test_the_distance_at_which_the_expected_answer_turns_is_found(votes, needed, level):
+    """Of many votes the share that is needed is the level at which an image is found.
+
+    Of 20 it lies below 15/20, for of thousands of iterates the nearest is kept whose votes were
+    lucky: 15 of 20 come once in 50 iterates where half of all answers are wrong. So single images
+    vary, by as much as noise does: here it is a tenth of the lead.
+    """
+    problem = TwoClasses(noisy_logits, 0.1)
+    result = problem.attacked(votes=votes, votes_needed=needed)
+    assert result.success.all()
+    error = np.asarray(result.l2) / problem.distance(level) - 1
+    assert abs(np.median(error)) < 0.02
+    assert np.abs(error).max() < (0.05 if votes < 100 else 0.02)
+    # Above the level where luck is out of the question, in all iterates of all images together.
+    chance = 0.01 / (8 * 9 * 300)
+    impossible = scipy.stats.beta.ppf(chance, needed, votes - needed + 1)
+    assert (problem.level(np.asarray(result.l2)) > impossible).all()
+
+
+def test_one_vote_finds_the_luckiest_iterate_and_20_the_expected_answer():
+    """Votes keep what their attack saw under noise of its own, at the rate of the closed form."""
+    problem = TwoClasses(noisy_logits, 0.3)
+    keys = image_keys(jax.random.key(8), np.arange(8))
+    shares = {}
+    for votes, needed in ((1, 1), (20, 15)):
+        result = problem.attacked(votes=votes, votes_needed=needed)
+        counted = np.asarray(reevaluate(problem.classify, result.images, keys, repeats=4000))
+        shares[votes] = 1 - share_of(counted, problem.labels)
+        expected = problem.level(np.asarray(result.l2))
+        deviation = np.sqrt(expected * (1 - expected) / 4000)
+        np.testing.assert_array_less(np.abs(shares[votes] - expected), 4.5 * deviation + 1e-3)
+    assert shares[1].mean() < 0.05
+    assert 0.35 < shares[20].min() <= shares[20].max() < 0.75
+
+
+def test_noise_that_confuses_the_early_abort_alone_does_not_make_a_model_robust():
+    problem = TwoClasses(noisy_scale, 2.0)
+    distances = problem.lead / problem.slope
+    old = problem.attacked(abort_early=True)
+    new = problem.attacked(votes=20, votes_needed=15)
+    assert old.iterations.mean() < 0.5 * 2700
+    assert np.median(old.l2) > 1.1 * np.median(distances)
+    assert (new.iterations == 2700).all()
+    np.testing.assert_allclose(new.l2, distances, rtol=0.02)
+
+
+@pytest.fixture(scope="module")
+def voted():
+    """A noisy model attacked with votes."""
+    attack = dataclasses.replace(SHORT, votes=20, votes_needed=15, abort_early=False)
+    return attack, jax.device_get(carlini_wagner_l2(attack, trained("vib"), TASKS))
+
+
+def test_votes_of_an_image_do_not_depend_on_the_others(voted):
+    attack, found = voted
+    rows = slice(4, 14)
+    some = jax.tree.map(lambda leaf: leaf[rows], TASKS)
+    result = carlini_wagner_l2(attack, trained("vib"), some, chunk=5)
+    assert_same(result, jax.tree.map(lambda leaf: leaf[rows], found))
+
+
+def test_what_votes_find_on_a_trained_model_holds_for_about_half_of_its_answers(voted):
+    _, found = voted
+    votes = np.asarray(reevaluate(trained("vib"), found.images, KEYS, repeats=200))
+    share = share_of(votes, TARGETS)[found.success]
+    assert found.success.mean() > 0.5
+    assert 0.4 < share.mean() < 0.7
+
+
+def test_votes_compile_with_one_pass_through_what_does_not_depend_on_the_noise():
+    """20 votes cost less than a tenth of an iteration, where that is the encoder's."""
+    cfg = tiny.vib(K=16, encoder=tiny.mlp(1024))
+    classify = classifier(model_definition(cfg), tiny.parameters(cfg), samples=12)
+
+    def operations(**changes):
+        attack = traceable(settings(NAME, **changes))
+        arguments = attack, classify, TASKS, start(attack, TASKS.image), jnp.arange(N)
+        return run_segments.lower(*arguments).compile().cost_analysis()["flops"]
+
+    assert operations(votes=20, votes_needed=15) < 1.1 * operations()
+
+
+@pytest.mark.parametrize(
+    ("votes", "needed", "message"),
+    [
+        (0, 1, "votes=0: must be at least 1"),
+        (20, 0, "votes_needed=0: must be at least 1"),
+        (20, 21, "votes_needed=21: must be at most 20, the votes"),
+    ],
+)
+def test_votes_that_are_needed_can_be_had(votes, needed, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(NAME, votes=votes, votes_needed=needed)
 
 
 def test_independent_noise_undoes_success_without_confidence():

@@ -21,7 +21,7 @@ def test_every_module_is_a_drawing_and_every_experiment_is_drawn():
 def test_runs_are_named_for_all_attacks_and_for_nothing_else():
     for drawing in drawings.find():
         commands = {command_of(name) for name in drawing.experiments}
-        assert commands == ({"attack"} if drawing.attacked else {"train"})
+        assert ("attack" in commands) == bool(drawing.attacked)
         assert {command_of(name) for name in drawing.attacked} <= {"train"}
 
 

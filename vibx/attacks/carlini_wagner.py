@@ -3,7 +3,7 @@
 Minimises ||x' - x||^2 + c f(x') over x' = (tanh(w0 + m) + 1) / 2 by Adam, and searches for the
 smallest c that succeeds. Follows the authors' code (nn_robust_attacks/l2_attack.py) except in two
 points: early abort is decided image by image, not on the sum over a batch, and a failed attack
-returns the original image, not mid-grey.
+returns the original image, not mid-grey. And in one option: `votes`, for noisy classifiers.
 """
 
 import functools
@@ -30,6 +30,7 @@ from vibx.tracing import traceable
 NO_PROGRESS = 0.9999  # of the loss a segment before
 UNBOUNDED = 1e10  # upper bound of c while no search step has succeeded
 REPEATING_STEPS = 10  # so many search steps or more: the last one repeats the upper bound
+VOTES = 2**30  # folded into a search step's key: noise of no iteration's loss
 SMALLEST_BATCH = 8  # a smaller one takes longer to compile than it saves
 
 
@@ -39,7 +40,8 @@ class CarliniWagnerResult(NamedTuple):
     Attributes:
         images: The adversarial images in [0, 1]; the original ones where the attack failed.
         success: Whether some iterate reached the goal, as the attack saw it. A noisy classifier
-            may have been lucky on that iterate: `scoring.reevaluate` tells.
+            may have been lucky on that iterate: `scoring.reevaluate` tells. With many votes, it
+            was lucky by little.
         l2: Norm of the perturbation in range-1 pixels; infinite where the attack failed.
         constant: c of the search step that found the image; NaN where the attack failed.
         iterations: Of Adam, over all search steps.
@@ -167,9 +169,25 @@ def objective(
     return squared_norm + problem.constant * penalty, Trial(image, squared_norm, logits)
 
 
-def is_success(settings: CarliniWagnerL2, problem: Problem, trial: Trial) -> Bool[Array, ""]:
-    """Whether a trial is at the goal, by the answer that its loss was computed from."""
-    return problem.goal.reached(trial.logits, settings.confidence)
+def is_success(
+    settings: CarliniWagnerL2,
+    classify: Classify,
+    problem: Problem,
+    trial: Trial,
+    iteration: Int[Array, ""],
+) -> Bool[Array, ""]:
+    """Whether a trial is at the goal: by the answer that its loss was computed from, or by votes.
+
+    Votes have noise of their own, for the loss's draws the iterates towards where it is lucky.
+    """
+    if settings.votes == 1:
+        return problem.goal.reached(trial.logits, settings.confidence)
+    key = jax.random.fold_in(jax.random.fold_in(problem.key, VOTES), iteration)
+    noise = jax.random.split(key, settings.votes)
+    # Only the key is batched, so what does not depend on it is computed once, with the loss.
+    logits = jax.vmap(classify, in_axes=(None, 0))(trial.image, noise)
+    reached = jax.vmap(problem.goal.reached, in_axes=(0, None))(logits, settings.confidence)
+    return jnp.sum(reached) >= settings.votes_needed
 
 
 def iterate(
@@ -186,7 +204,7 @@ def iterate(
         descent.modifier, settings, classify, problem, descent.iteration
     )
     update, moments = adam(settings).update(gradient, descent.adam)
-    success = is_success(settings, problem, trial)
+    success = is_success(settings, classify, problem, trial, descent.iteration)
     better = success & (trial.squared_norm < best.squared_norm)
     found = Best(trial.image, trial.squared_norm, problem.constant)
     best = jax.tree.map(functools.partial(jnp.where, better), found, best)

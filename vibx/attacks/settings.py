@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vibx.choices import apart, choice, one_of, require, traced
+from vibx.choices import apart, choice, compiled, one_of, require, traced
 
 NORMS = ("l2", "linf")
 SEGMENTS = 10  # of a search step of Carlini and Wagner: early abort is decided after each
@@ -38,6 +38,11 @@ class Attack:
 
     name: str = apart()
 
+    @property
+    def votes_decide(self) -> bool:
+        """Whether several answers decide a success: then its exact probability is reported."""
+        return False
+
 
 @choice("attack", "carlini_wagner_l2")
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,12 @@ class CarliniWagnerL2(Attack):
         epsilon: Adam's, added to the root of the mean squared gradient.
         initial_constant: c of the first search step.
         confidence: kappa, the lead in logits that counts as a success.
-        abort_early: End an image's search step when its loss has stopped falling.
+        abort_early: End an image's search step when its loss has stopped falling. Of a noisy model
+            that compares noise, and ends steps long before they are through.
+        votes: Answers to each iterate that decide whether it is a success, each with noise of its
+            own. With 1, the authors', it is the answer that the loss was computed from: of a noisy
+            model the luckiest of thousands.
+        votes_needed: So many of them at the goal are a success.
     """
 
     search_steps: int = traced()
@@ -66,6 +76,8 @@ class CarliniWagnerL2(Attack):
     initial_constant: float = traced()
     confidence: float = traced()
     abort_early: bool = traced()
+    votes: int = compiled(later=True, default=1)
+    votes_needed: int = traced(later=True, default=1)
 
     def __post_init__(self) -> None:
         require_at_least_one(self, "search_steps")
@@ -74,6 +86,14 @@ class CarliniWagnerL2(Attack):
         for key in ("b1", "b2"):
             require(0 <= getattr(self, key) < 1, key, getattr(self, key), "in [0, 1)")
         require(0 <= self.confidence < math.inf, "confidence", self.confidence, "finite and >= 0")
+        require_at_least_one(self, "votes", "votes_needed")
+        most = f"at most {self.votes}, the votes"
+        require(self.votes_needed <= self.votes, "votes_needed", self.votes_needed, most)
+
+    @property
+    def votes_decide(self) -> bool:
+        """Unless there is one, which is the loss's own."""
+        return self.votes > 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,14 @@ def outcomes(arrays: Arrays) -> npt.NDArray[np.str_]:
     return np.select([at_target, most[every, arrays["label"]]], ["target", "true"], "other")
 
 
+def mean_norms(attack: StoredAttack) -> dict[str, float]:
+    """Mean norms of the successes that the attack saw, how many they are, and how many hold."""
+    arrays = read(attack)
+    seen = arrays["success"]
+    means = {name: arrays[name][seen].mean() if seen.any() else np.nan for name in NORMS}
+    return {**means, "seen": seen.sum(), "hold": (outcomes(arrays) == "target").sum()}
+
+
 def settings(attack: StoredAttack) -> dict[str, Any]:
     """The attack's configuration, flat."""
     given = attack.record["attack"]

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ from vibx.training.weights import read_weights
 
 JITTER = 1e-6  # of the total variance of the logits: above float32's rounding of a product
 TINY = 1e-30
+CHUNK = 256  # images at a time; bounds memory
 
+Images = Float[Array, "n pixels"]
 Logits = Callable[[dict, Float[Array, "pixels"], Key[Array, ""]], Float[Array, "classes"]]
 
 
@@ -68,6 +70,45 @@ def logits_of(definition: nnx.GraphDef, samples: int | None) -> Logits:
     return logits
 
 
+class GaussianLogits(NamedTuple):
+    """The logits of one image, or of n: N(mean, A A')."""
+
+    mean: Float[Array, "*n classes"]
+    A: Float[Array, "*n classes K"]
+
+
+def logits_of_images(run: store.StoredRun, images: Images) -> GaussianLogits | None:
+    """The distribution of a finished run's logits for images in [0, 1]; None if not Gaussian.
+
+    Raises:
+      RunError: its weights are not there.
+    """
+    cfg = config.parse_config(run.record["config"])
+    return gaussian_logits(model_definition(cfg), read_weights(run.directory, cfg), images)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gaussian_logits(
+    definition: nnx.GraphDef, parameters: dict[str, Any], images: Images
+) -> GaussianLogits | None:
+    """`logits_of_images` of a model."""
+    model = nnx.merge(definition, parameters)
+
+    def of_image(x: Float[Array, "pixels"]) -> GaussianLogits | None:
+        encoding = model.encoder((x - 0.5) * 2)
+        A = factor_of_logits(model, encoding)
+        return None if A is None else GaussianLogits(model.decoder(encoding.mean), A)
+
+    return jax.lax.map(of_image, images, batch_size=CHUNK)
+
+
+def factor_of_logits(model: VIB, encoding: Encoding) -> Float[Array, "classes K"] | None:
+    """A with covariance A A' of the logits of one image's z; None if they are not Gaussian."""
+    if model.decoder.hidden:
+        return None
+    return logit_factor(encoding, model.decoder.head.kernel[...])
+
+
 def sample_logits(
     model: VIB, encoding: Encoding, key: Key[Array, ""], samples: int
 ) -> Float[Array, "samples classes"]:
@@ -76,7 +117,7 @@ def sample_logits(
     A linear decoder W'z + b makes them Gaussian, N(W' mean + b, A A') with A = W'L, where
     p(z|x) = N(mean, L L'). Then they are drawn themselves: a normal for each class instead of K.
     """
-    A = None if model.decoder.hidden else logit_factor(encoding, model.decoder.head.kernel[...])
+    A = factor_of_logits(model, encoding)
     if A is None or A.shape[1] <= A.shape[0]:
         return model.decoder(encoding.sample(key, samples))
     epsilon = jax.random.normal(key, (samples, len(A)))

@@ -20,8 +20,9 @@ from vibx.attacks.settings import Attack
 from vibx.choices import found_by_schema
 from vibx.data import DataInfo, load_test
 from vibx.robustness.audit import NothingToAttackError, audit
-from vibx.robustness.classifier import classifier_of
+from vibx.robustness.classifier import classifier_of, logits_of_images
 from vibx.robustness.config import AttackConfig, Audit
+from vibx.robustness.exact import goal_probability
 from vibx.training.run import device_name, utc_now
 from vibx.training.streams import Stream, stream
 
@@ -89,9 +90,12 @@ def _(
             store.write_arrays(path, index=index, label=labels[rows], **arrays)
         found.append(store.read_arrays(path))
     arrays = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    store.write_arrays(directory / store.ADVERSARIAL, **arrays)
+    exact = exact_answers(run, cfg, arrays) if cfg.attack.votes_decide else {}
+    there = {name: values for name, values in exact.items() if values is not None}
+    store.write_arrays(directory / store.ADVERSARIAL, **arrays, **there)
     shutil.rmtree(parts)
-    return summary(arrays)
+    means = {name: None if v is None else float(v.mean()) for name, v in exact.items()}
+    return summary(arrays) | means
 
 
 @measure.register(Audit)
@@ -160,6 +164,23 @@ def attack_images(
         **found,
     }
     return {name: np.asarray(values) for name, values in arrays.items()}
+
+
+def exact_answers(run: store.StoredRun, cfg: AttackConfig, arrays: Arrays) -> dict[str, Any]:
+    """`goal_probability` of each adversarial image, and the standard error of its computation.
+
+    It is of the answer of one sample of z, while `votes` are answers that average `samples`. None
+    where answers are not sampled, or their logits are not Gaussian.
+    """
+    names = ("goal_probability", "goal_probability_error")
+    images = jnp.asarray(arrays["adversarial"])
+    logits = None if cfg.samples is None else logits_of_images(run, images)
+    if logits is None:
+        return dict.fromkeys(names)
+    targeted = cfg.mode == "targeted"
+    goals = arrays["target" if targeted else "label"]
+    mean, A = map(np.asarray, logits)
+    return dict(zip(names, goal_probability(mean, A, goals, targeted=targeted), strict=True))
 
 
 def attack_tasks(run: store.StoredRun, cfg: AttackConfig) -> tuple[Task, jax.Array]:

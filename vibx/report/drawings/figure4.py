@@ -129,18 +129,10 @@ def figure4(
     return figure, table[style.COLUMNS].astype({"seeds": "Int64"})
 
 
-def mean_norms(attack: StoredAttack) -> dict[str, float]:
-    """Mean norms of the successes that the attack saw, how many they are, and how many hold."""
-    arrays = attacked.read(attack)
-    seen = arrays["success"]
-    means = {name: arrays[name][seen].mean() if seen.any() else np.nan for name in attacked.NORMS}
-    return {**means, "seen": seen.sum(), "hold": (attacked.outcomes(arrays) == "target").sum()}
-
-
 def draw_norms(axes: Axes, targeted: list[StoredAttack]) -> pd.DataFrame:
     """Draw panel (a), norms relative to the deterministic model's; returns what it plots."""
     described = pd.DataFrame(map(attacked.description, targeted))
-    measured = described.join(pd.DataFrame(map(mean_norms, targeted)))
+    measured = described.join(pd.DataFrame(map(attacked.mean_norms, targeted)))
     measured[attacked.NORMS] /= measured.loc[measured["model"] == BASE, attacked.NORMS].mean()
     curves = {
         (model, quantity): named_curve(rows, quantity, f"{model}, {quantity}")
