@@ -54,7 +54,7 @@ class Checkpoints(NamedTuple):
         return cls(share_of_steps(FIRST_PERIOD, steps), jnp.int32(0))
 
     def after_step(self, steps: Int[Array, ""]) -> tuple["Checkpoints", Bool[Array, ""]]:
-        """One step later, and whether that is a checkpoint; from one to the next they are denser."""
+        """One step later, and whether that is a checkpoint. They become denser."""
         passed = self.passed + 1
         due = passed == self.period
         shorter = self.period - share_of_steps(SHORTER, steps)
