@@ -123,7 +123,6 @@ def descend(
     settings: APGD,
     classify: Classify,
     task: Task,
-    epsilon: Float[Array, ""],
     *,
     start: Float[Array, "pixels"],
     key: Key[Array, ""],
@@ -138,7 +137,7 @@ def descend(
         return point_at(classify, task.goal, image, averaged=averaged, comparing=comparing)
 
     def within(image: Float[Array, "pixels"]) -> Float[Array, "pixels"]:
-        return project(image, task.image, norm=settings.norm, epsilon=epsilon)
+        return project(image, task.image, norm=settings.norm, epsilon=settings.epsilon)
 
     def step(i: Int[Array, ""], descent: Descent) -> Descent:
         image, slope, margin = descent.point
@@ -159,7 +158,7 @@ def descend(
         point=first,
         previous=start,
         best=first,
-        step_size=FIRST_STEP * epsilon,
+        step_size=FIRST_STEP * settings.epsilon,
         gains=jnp.int32(0),
         halved=jnp.bool_(False),
         best_then=first.margin,
@@ -184,17 +183,15 @@ def at_checkpoint(descent: Descent, period: Int[Array, ""]) -> Descent:
     )
 
 
-def best_of_starts(
-    settings: APGD, classify: Classify, task: Task, epsilon: Float[Array, ""], *, samples: int
-) -> Found:
+def best_of_starts(settings: APGD, classify: Classify, task: Task, *, samples: int) -> Found:
     """The best of each start's best points."""
     starts_key, choice_key = jax.random.split(task.key)
     choosing = jax.random.split(choice_key, samples)
 
     def from_start(i: Int[Array, ""] | int, found: Found) -> Found:
         start_key, key = jax.random.split(jax.random.fold_in(starts_key, i))
-        start = random_start(start_key, task.image, norm=settings.norm, epsilon=epsilon)
-        image = descend(settings, classify, task, epsilon, start=start, key=key, samples=samples)
+        start = random_start(start_key, task.image, norm=settings.norm, epsilon=settings.epsilon)
+        image = descend(settings, classify, task, start=start, key=key, samples=samples)
         margin = mean_margin(classify, task.goal, image, choosing)
         return choose(margin < found.margin, Found(image, margin), found)
 
@@ -217,17 +214,17 @@ def apgd(settings: APGD, classify: Classify, tasks: Task) -> Adversarial:
     """
 
     def one(task: Task) -> Adversarial:
+        noise_key, key = jax.random.split(task.key)
+        task = task._replace(key=key)
         if settings.noise_samples is not None:
             samples = settings.noise_samples
-            found = best_of_starts(settings, classify, task, settings.epsilon, samples=samples)
+            found = best_of_starts(settings, classify, task, samples=samples)
             return Adversarial(found.image, {"margin": found.margin})
-        noise_key, key = jax.random.split(task.key)
 
-        def answer(image: Float[Array, "pixels"], _: Key[Array, ""]) -> Float[Array, "classes"]:
+        def known(image: Float[Array, "pixels"], _: Key[Array, ""]) -> Float[Array, "classes"]:
             return classify(image, noise_key)
 
-        knowing = task._replace(key=key)
-        found = best_of_starts(settings, answer, knowing, settings.epsilon, samples=1)
+        found = best_of_starts(settings, known, task, samples=1)
         success = task.goal.reached(classify(found.image, noise_key))
         return Adversarial(found.image, {"margin": found.margin, "success": success})
 
