@@ -103,7 +103,7 @@ def test_attacks_within_a_budget_keep_it(trained, tmp_path, attack):
 
 
 def test_a_killed_attack_keeps_its_parts_and_comes_to_the_same(trained, tmp_path):
-    command = [*QUICK, "n=260", "rechecks=2", "attack.search_steps=4"]
+    command = ["root=runs", "attack=pgd", "attack.steps=5", "n=260", "rechecks=2"]
     process = start(tmp_path, "attack", *command)
     wait_for(lambda: list(tmp_path.glob("runs/*/attacks/*/parts/00000.npz")), process)
     os.kill(process.pid, signal.SIGKILL)
