@@ -175,16 +175,3 @@ def test_a_learned_marginal_is_trained_and_in_checkpoints(learned, tmp_path):
             checkpoints.save(1, trained)
             restored = checkpoints.restore(learned)
         tiny.assert_same(restored, trained)
-<<<<<<< HEAD
-
-
-def test_a_marginal_that_has_a_schema_alone_is_refused_and_not_trained_as_another():
-    @dataclass(frozen=True, kw_only=True)
-    class Mixture(schemas.Named):
-        pass
-
-    cfg = tiny.vib(marginal=Mixture(name="mixture"))
-    with pytest.raises(ConfigError, match="mixture: Mixture has a schema, but nothing"):
-        initial_state(cfg, jax.random.key(0))
-=======
->>>>>>> 86265bbfee94a65fde90f33236f0a03914dd86c7
