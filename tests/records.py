@@ -146,6 +146,9 @@ def write_attack(run, cfg, *, held=1.0, seen=1.0, size=0.2, pixels=100, votes=No
         },
         "provenance": PROVENANCE,
     }
+    if cfg.attack.votes_decide:
+        sampled = run.record["config"]["bottleneck"]["name"] != "deterministic"
+        record |= {"goal_probability": 0.9 * record["goal_recheck"] if sampled else None}
     directory = store.attack_directory(run, cfg.name)
     directory.mkdir(parents=True)
     store.write_arrays(directory / store.ADVERSARIAL, **arrays)

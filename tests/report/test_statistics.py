@@ -188,3 +188,32 @@ def test_holm_finds_what_the_step_down_procedure_finds(p_values):
     adjusted = statistics.holm(p_values)
     assert set(np.flatnonzero(adjusted < level)) == found
     assert (adjusted >= p_values).all()
+
+
+def test_a_ratio_of_medians_of_models_that_differ_by_a_factor_is_that_factor():
+    base = np.random.default_rng(0).lognormal(size=(3, 40))
+    ratio = statistics.ratio_of_medians(1.25 * base, to=base, seed=0)
+    assert ratio.value == pytest.approx(1.25)
+    assert ratio.interval.low < 1.25 < ratio.interval.high
+    alone = statistics.ratio_of_medians(1.25 * base[:1], to=base[:1], seed=0)
+    np.testing.assert_allclose(alone.interval, 1.25)  # images are paired, and there is one seed
+
+
+def test_the_interval_of_a_ratio_of_medians_covers_it():
+    """Models whose norms of an image have medians 1.2 and 1, with noise of image, seed and both."""
+    draw, covered = np.random.default_rng(1), []
+    for _ in range(40):
+        image = draw.normal(size=(1, 60), scale=0.4)
+        ours, theirs = (
+            level * np.exp(image + draw.normal(size=(8, 60), scale=0.1)) for level in (1.2, 1.0)
+        )
+        low, high = statistics.ratio_of_medians(ours, to=theirs, seed=2).interval
+        covered.append(low < 1.2 < high)
+    assert np.mean(covered) > 0.85
+
+
+def test_failures_are_larger_than_any_norm():
+    values = np.array([[1.0, 2.0, np.inf], [2.0, np.inf, 1.0]])
+    assert statistics.ratio_of_medians(values, to=np.ones((1, 3)), seed=0).value == 2
+    failed = np.full((1, 3), np.inf)
+    assert statistics.ratio_of_medians(failed, to=np.ones((1, 3)), seed=0).value == np.inf

@@ -151,12 +151,10 @@ def robustness(expected: pd.DataFrame, abort: pd.DataFrame) -> Figure:
     draw_expected(left, expected)
     draw_abort(right, abort)
     first = expected.iloc[0]
-    figure.text(
-        0.5,
-        0.035,
-        f"(a): {first['images']} test images, {first['seeds']} "
-        f"execution{'s' * (first['seeds'] > 1)}, 95% intervals; (b): Figure 3's images",
-        ha="center",
+    executions = f"{first['seeds']} executions" if first["seeds"] > 1 else "one execution"
+    figure.supxlabel(
+        f"(a): {first['images']} test images, {executions} of each model, 95% intervals; "
+        "(b): Figure 3's images",
         fontsize=style.SMALL,
     )
     style.lay_out(figure)
