@@ -24,8 +24,9 @@ from tests.attacks.models import (
     settings,
     trained,
 )
+from vibx.attacks.apgd import aim_of_start
 from vibx.attacks.descent import project
-from vibx.attacks.per_image import image_keys, perturb, tasks
+from vibx.attacks.per_image import Goal, image_keys, perturb, tasks
 from vibx.attacks.scoring import norms, reevaluate, share_of
 from vibx.errors import ConfigError
 
@@ -161,6 +162,19 @@ def test_other_images_change_nothing(noise_samples):
     np.testing.assert_allclose(some.found["margin"], whole.found["margin"][rows], atol=0.05)
     same = np.abs(some.images - whole.images[rows]).max(axis=1) < 1e-3
     assert same.mean() >= 0.6
+
+
+def test_starts_aim_at_the_classes_in_turn_the_likeliest_first():
+    logits = jnp.asarray([1.0, 4.0, 3.0, 2.0])
+
+    def aims(goal):
+        found = [aim_of_start(goal, logits, i) for i in range(6)]
+        return [(int(aim.label), bool(aim.targeted)) for aim in found]
+
+    away, towards = (Goal(jnp.int32(2), jnp.bool_(targeted)) for targeted in (False, True))
+    own = (2, False)
+    assert aims(away) == [own, (1, True), (3, True), (0, True), own, (1, True)]
+    assert aims(towards) == [(2, True)] * 6
 
 
 # Noise

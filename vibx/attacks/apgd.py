@@ -11,7 +11,13 @@ fourth, `scoring.reevaluate`'s, in what is reported:
 - the starts' best points are compared by the same, with noise that none of them has met.
 
 Or the attack knows the noise: then the classifier with that noise is a deterministic one, and
-nothing is averaged. After a restart from the best point there is no momentum.
+nothing is averaged.
+
+Away from a class, the margin leads to the class that is nearest at each point, and ends in poor
+minima where another is better. So of an untargeted attack's starts only the first follows it, and
+each of the others the margin to one class, the likeliest first, as the authors' targeted version
+does. All are compared by the untargeted margin. After going back to the best point there is no
+momentum.
 """
 
 import functools
@@ -87,11 +93,22 @@ def share_of_steps(share: float, steps: Int[Array, ""]) -> Int[Array, ""]:
     return jnp.maximum(jnp.int32(share * steps), 1)
 
 
-def mean_margin(
-    classify: Classify, goal: Goal, image: Float[Array, "pixels"], noise: Key[Array, "samples"]
-) -> Float[Array, ""]:
-    """The mean of one image's margin to its goal over answers with given noise."""
-    return jnp.mean(jax.vmap(goal.margin)(jax.vmap(classify, (None, 0))(image, noise)))
+def answers(
+    classify: Classify, image: Float[Array, "pixels"], noise: Key[Array, "samples"]
+) -> Float[Array, "samples classes"]:
+    """The classifier's answers to one image with given noise."""
+    return jax.vmap(classify, (None, 0))(image, noise)
+
+
+def aim_of_start(goal: Goal, logits: Float[Array, "classes"], i: Int[Array, ""] | int) -> Goal:
+    """What start i follows: a targeted goal, the untargeted one, or one of the other classes.
+
+    Those are in the order of the image's logits, and after the last it begins again.
+    """
+    own = jnp.arange(logits.size) == goal.label
+    others = jnp.argsort(jnp.where(own, -jnp.inf, logits), descending=True)  # its own class last
+    turn = i % logits.size
+    return choose(goal.targeted, goal, Goal(others[turn - 1], turn > 0))
 
 
 def point_at(
@@ -107,7 +124,7 @@ def point_at(
     def margins(image: Float[Array, "pixels"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         # One vmap for both, as what does not depend on the noise is then computed once.
         noise = jnp.concatenate([averaged, comparing])
-        each = jax.vmap(goal.margin)(jax.vmap(classify, (None, 0))(image, noise))
+        each = jax.vmap(goal.margin)(answers(classify, image, noise))
         return jnp.mean(each[: len(averaged)]), jnp.mean(each[len(averaged) :])
 
     slope, margin = jax.grad(margins, has_aux=True)(image)
@@ -187,12 +204,14 @@ def best_of_starts(settings: APGD, classify: Classify, task: Task, *, samples: i
     """The best of each start's best points."""
     starts_key, choice_key = jax.random.split(task.key)
     choosing = jax.random.split(choice_key, samples)
+    logits = jnp.mean(answers(classify, task.image, choosing), axis=0)
 
     def from_start(i: Int[Array, ""] | int, found: Found) -> Found:
         start_key, key = jax.random.split(jax.random.fold_in(starts_key, i))
         start = random_start(start_key, task.image, norm=settings.norm, epsilon=settings.epsilon)
-        image = descend(settings, classify, task, start=start, key=key, samples=samples)
-        margin = mean_margin(classify, task.goal, image, choosing)
+        aimed = task._replace(goal=aim_of_start(task.goal, logits, i))
+        image = descend(settings, classify, aimed, start=start, key=key, samples=samples)
+        margin = jnp.mean(jax.vmap(task.goal.margin)(answers(classify, image, choosing)))
         return choose(margin < found.margin, Found(image, margin), found)
 
     nothing = Found(task.image, jnp.array(jnp.inf))
