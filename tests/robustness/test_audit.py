@@ -1,5 +1,6 @@
 """The audit passes honest models and catches models that hide their gradient."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -21,9 +22,8 @@ IMAGES = jnp.float32(DRAW.uniform(0.2, 0.8, (N, PIXELS)))
 LABELS = jnp.argmax(IMAGES @ W, axis=1)
 KEYS = image_keys(jax.random.key(3), np.arange(N))
 SETTINGS = settings("audit", pgd_steps=40, spsa_steps=40)
-QUICK = settings(
-    "audit", iterations=10, search_steps=1, pgd_steps=1, spsa_steps=1, spsa_directions=2, restarts=1
-)
+# Compiled as SETTINGS are.
+QUICK = dataclasses.replace(SETTINGS, search_steps=1, pgd_steps=1, spsa_steps=1, restarts=1)
 
 
 def logits(noise, stepped, ripples, hidden, x, key):
@@ -113,9 +113,11 @@ def test_noise_that_only_the_attack_can_beat_is_told_from_robustness():
 
 
 def test_images_that_are_wrong_before_are_left_out():
-    wrong = LABELS.at[0].set((LABELS[0] + 1) % CLASSES)
-    options = {"samples": 12, "repeats": 2, "transfer_from": None}
-    checks = audit(QUICK, always(), tasks(IMAGES, wrong, KEYS), wrong, **options)
+    images, keys = jnp.concatenate([IMAGES, IMAGES[:1]]), image_keys(KEYS[0], np.arange(N + 1))
+    labels = jnp.append(LABELS, (LABELS[0] + 1) % CLASSES)
+    options = {"samples": 12, "repeats": 20, "transfer_from": None}
+    checks = audit(QUICK, always(), tasks(images, labels, keys), labels, **options)
+    assert (checks[0].values["images"], checks[0].values["left_out"]) == (N, 1)
     names = [check.name for check in checks]
     assert "transfer" not in names
     assert len(names) == 10
@@ -128,7 +130,7 @@ def test_images_that_are_wrong_before_are_left_out():
 def test_checks_are_plain_json_and_the_same_every_time():
     attacked = tasks(IMAGES, LABELS, KEYS)
     first, second = (
-        audit(QUICK, noisy_with, attacked, LABELS, samples=2, repeats=2, transfer_from=None)
+        audit(QUICK, noisy_with, attacked, LABELS, samples=2, repeats=20, transfer_from=None)
         for _ in range(2)
     )
     assert first == second
