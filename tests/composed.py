@@ -1,6 +1,7 @@
 """Configurations as `vibx train` composes them, and every choice that conf/train has."""
 
 import dataclasses
+import functools
 
 from hydra import compose, initialize_config_dir
 
@@ -17,6 +18,7 @@ def files(group):
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
+@functools.cache
 def parsed(*overrides):
     """The run and its execution, without looking at its data."""
     with initialize_config_dir(str(CONF), version_base="1.3"):

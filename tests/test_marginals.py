@@ -21,11 +21,10 @@ from tests.gaussians import GAUSSIANS, from_outputs, log_prob, random_encoding, 
 from vibx.config import schemas
 from vibx.data.device import scale
 from vibx.encodings import LOG_2PI, DiagonalGaussian, FullCovarianceGaussian
-from vibx.errors import ConfigError
 from vibx.marginals import Marginal, StandardNormal, marginal
 from vibx.objectives import objective
 from vibx.training.checkpoint import Checkpoints
-from vibx.training.state import initial_state
+from vibx.training.step import compiled_initial_state
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -167,7 +166,7 @@ def test_a_learned_marginal_has_its_gradient(learned):
 
 def test_a_learned_marginal_is_trained_and_in_checkpoints(learned, tmp_path):
     with jax.enable_x64(False):
-        start = initial_state(learned, jax.random.key(0))
+        start = compiled_initial_state(learned)(jax.random.key(learned.seed))
         trained, _ = tiny.train(learned, images=tiny.images(64), epochs=1)
         assert trained.parameters["marginal"].keys() == {"mean", "log_scale"}
         for name, values in trained.parameters["marginal"].items():
@@ -176,13 +175,3 @@ def test_a_learned_marginal_is_trained_and_in_checkpoints(learned, tmp_path):
             checkpoints.save(1, trained)
             restored = checkpoints.restore(learned)
         tiny.assert_same(restored, trained)
-
-
-def test_a_marginal_that_has_a_schema_alone_is_refused_and_not_trained_as_another():
-    @dataclass(frozen=True, kw_only=True)
-    class Mixture(schemas.Named):
-        pass
-
-    cfg = tiny.vib(marginal=Mixture(name="mixture"))
-    with pytest.raises(ConfigError, match="mixture: Mixture has a schema, but nothing"):
-        initial_state(cfg, jax.random.key(0))

@@ -143,16 +143,14 @@ def test_a_new_marginal_gets_its_own_number():
         def log_prob(self, z):
             return -jnp.sum((z / self.scale) ** 2 / 2 + jnp.log(self.scale) + LOG_2PI / 2, axis=-1)
 
-    for scale in (1.0, 2.0, 10.0):
+    for scale in (1.0, 10.0):
         cfg = tiny.vib(images=16, batch_size=16, marginal=Wide(name="wide", scale=scale))
-        state = compiled_initial_state(cfg)(jax.random.key(0))
+        start = jax.device_get(compiled_initial_state(cfg)(jax.random.key(0)).parameters)
         _, measured = one_step(cfg)
-        model = tiny.model(cfg, state.parameters)
-        assert float(model.marginal.scale) == scale
-        encoding = model.encoder(scale_images(IMAGES.pixels))
-        exact = -0.5 + jnp.log(scale / encoding.scale)
-        exact += (encoding.mean**2 + encoding.scale**2) / (2 * scale**2)
-        spread = 1.0  # nats, of the mean of 16 images' single samples
+        outputs = tiny.encoder_outputs(start, scale_images(IMAGES.pixels))
+        mean, deviation = outputs[:, :3], np.log1p(np.exp(outputs[:, 3:]))
+        exact = np.log(scale / deviation) + (mean**2 + deviation**2) / (2 * scale**2) - 0.5
+        spread = 1.0  # nats, of the mean of 16 images' single samples; the scales are 6.9 apart
         assert abs(measured.rate - exact.sum(axis=-1).mean()) < spread
 
 

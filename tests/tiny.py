@@ -106,6 +106,13 @@ def parameters(cfg, *, dtype=np.float32):
     return jax.tree.map(values, state_shape(cfg).parameters)
 
 
+def state(cfg, *, seed=0):
+    """A state of random numbers, which takes no compilation."""
+    draw = np.random.default_rng(seed)
+    shapes = state_shape(cfg)
+    return jax.tree.map(lambda s: (5 * draw.normal(size=s.shape)).astype(s.dtype), shapes)
+
+
 def model(cfg, weights):
     return model_with(cfg, weights)
 

@@ -31,7 +31,7 @@ def test_goal_is_reached_where_the_margin_is_below_minus_kappa(logits, label, ta
 
 
 def test_settings_without_code_say_so():
-    with pytest.raises(ConfigError, match="attack=bribery"):
+    with pytest.raises(ConfigError, match="bribery: Attack has a schema"):
         perturb(
             Attack(name="bribery"),
             random_linear(10),

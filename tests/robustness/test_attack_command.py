@@ -5,17 +5,14 @@ import os
 import shutil
 import signal
 import subprocess
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from tests.conftest import VIBX
-from tests.test_cli import TINY, wait_for
+from tests.processes import ROOT, TINY, VIBX, start, wait_for
 from vibx import cli, config
 
-ROOT = Path(__file__).parents[2]
 QUICK = ["attack.iterations=10", "attack.search_steps=2", "root=runs"]
 
 
@@ -132,10 +129,8 @@ def test_where_answers_are_not_sampled_there_is_no_exact_probability(trained, tm
 
 
 def test_a_killed_attack_keeps_its_parts_and_comes_to_the_same(trained, tmp_path):
-    command = [*QUICK, "n=260", "rechecks=2", "attack.search_steps=4"]
-    process = subprocess.Popen(
-        [VIBX, "attack", *command], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = ["root=runs", "attack=pgd", "attack.steps=5", "n=260", "rechecks=2"]
+    process = start(tmp_path, "attack", *command)
     wait_for(lambda: list(tmp_path.glob("runs/*/attacks/*/parts/00000.npz")), process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

@@ -1,6 +1,5 @@
 """Goals of test images, and what the record counts."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +18,7 @@ SMALL = DataInfo((16, 16, 3), 4, 100, 36, "")
 def test_targets_are_wrong_classes_that_an_image_has_whichever_others_are_there(info, seed, data):
     index = st.integers(0, info.test_images - 1)
     indices = data.draw(st.lists(index, min_size=1, max_size=20, unique=True))
-    labels = jnp.asarray([index % info.classes for index in indices])
+    labels = np.asarray([index % info.classes for index in indices])
     targets = targets_of(labels, attack_config(seed=seed, images=tuple(indices)), info)
     assert (targets != labels).all()
     assert ((targets >= 0) & (targets < info.classes)).all()

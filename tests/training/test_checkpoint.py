@@ -1,11 +1,9 @@
 """Checkpoints: the latest state, to the bit."""
 
-import jax
 import pytest
 
 from tests import tiny
 from vibx.training.checkpoint import Checkpoints
-from vibx.training.state import initial_state
 
 
 @pytest.mark.parametrize(
@@ -18,7 +16,7 @@ from vibx.training.state import initial_state
     ids=["full covariance", "cnn", "without average"],
 )
 def test_a_state_comes_back_to_the_bit(cfg, tmp_path):
-    states = [initial_state(cfg, jax.random.key(seed)) for seed in (0, 1)]
+    states = [tiny.state(cfg, seed=seed) for seed in (0, 1)]
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.epoch is None
         for epoch, state in enumerate(states, start=1):

@@ -5,39 +5,25 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vibx.tracing import once_per_program, traceable
-from vibx.training.group import axis_length, padded, stacked, unstacked
-from vibx.training.state import initial_state, model_definition
-from vibx.training.step import train_epoch
+from vibx.tracing import traceable
+from vibx.training.group import axis_length, padded, replicated, stacked, unstacked
+from vibx.training.step import compiled_epoch, compiled_initial_state
 
 # Steps large enough to show in a few of them.
 FAST = tiny.optimizer("author", learning_rate=1e-3)
 
 
 def train_together(cfgs, *, epochs=2):
-    """The states after some epochs of runs that differ in seeds and numbers, under vmap."""
+    """The states after some epochs of runs that differ in seeds and numbers."""
+    runs = len(cfgs)
     keys = jax.vmap(jax.random.key)(np.array([cfg.seed for cfg in cfgs]))
-    numbers = jax.tree.map(lambda *leaves: np.stack(leaves), *map(traceable, cfgs))
-    states = initial_states(cfgs[0])(keys)
+    numbers = stacked([traceable(cfg) for cfg in cfgs])
+    state = stacked([compiled_initial_state(cfg)(jax.random.key(cfg.seed)) for cfg in cfgs])
     for _ in range(epochs):
-        states, _ = vectorised_epoch(cfgs[0])(numbers, states, tiny.IMAGES, keys)
-    states = jax.device_get(states)
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], states) for i in range(len(cfgs))]
-
-
-@once_per_program
-def initial_states(cfg):
-    return jax.jit(jax.vmap(lambda key: initial_state(cfg, key)))
-
-
-@once_per_program
-def vectorised_epoch(cfg):
-    definition = model_definition(cfg)
-
-    def epoch(*args):
-        return train_epoch(definition, *args)
-
-    return jax.jit(jax.vmap(epoch, in_axes=(0, 0, None, 0)))
+        state, _ = compiled_epoch(cfgs[0], runs=runs)(
+            numbers, state, replicated(tiny.IMAGES, runs=runs), keys
+        )
+    return [unstacked(state, run, runs=runs) for run in range(runs)]
 
 
 def test_a_run_beside_others_is_the_run_alone():

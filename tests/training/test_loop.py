@@ -13,7 +13,7 @@ def test_runs_of_a_group_go_on_from_where_each_was(tmp_path):
     with Checkpoints(tmp_path / "new") as new, Checkpoints(tmp_path / "old") as old:
         old.save(3, tiny.train(cfgs[1], epochs=3)[0])
         rounds = []
-        for epochs in train(cfgs, tiny.IMAGES, [new, old], axis=2):
+        for epochs in train(cfgs, tiny.IMAGES, [new, old], axis=3):
             rounds.append([(epoch.run, epoch.number) for epoch in epochs])
             for epoch in epochs:
                 state, measurements = uninterrupted[epoch.run]

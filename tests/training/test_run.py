@@ -1,13 +1,11 @@
 """What a run leaves: the embedding of Figure 2."""
 
-import jax
 import numpy as np
 import pytest
 
 from tests import tiny
 from vibx.data.device import scale
 from vibx.training.run import EMBEDDED_IMAGES, embedding
-from vibx.training.state import initial_state
 
 IMAGES = tiny.images(EMBEDDED_IMAGES + 5)
 
@@ -16,7 +14,7 @@ IMAGES = tiny.images(EMBEDDED_IMAGES + 5)
 def test_an_embedding_has_the_encodings_of_the_first_images_and_the_decoder(name):
     cfg = tiny.deterministic(K=2) if name == "deterministic" else tiny.vib(K=2, bottleneck=name)
     weights = tiny.parameters(cfg)
-    state = initial_state(cfg, jax.random.key(0))._replace(average=weights)
+    state = tiny.state(cfg)._replace(average=weights)
     found = embedding(cfg, state, IMAGES)
     x = np.asarray(scale(IMAGES.pixels[:EMBEDDED_IMAGES]))
     outputs = np.asarray(tiny.encoder_outputs(weights, x))

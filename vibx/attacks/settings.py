@@ -176,3 +176,27 @@ class SPSA(ProjectedDescent):
         super().__post_init__()
         require_at_least_one(self, "directions")
         require_positive(self, "delta")
+
+
+@choice("attack", "apgd")
+@dataclass(frozen=True, kw_only=True)
+class APGD(WithinBudget):
+    """Descent that halves its own step size: Auto-PGD, Croce and Hein (2020).
+
+    Attributes:
+        steps: Of each start.
+        restarts: Starts from random points of the ball; the best one counts.
+        noise_samples: Independent answers over which each gradient is averaged, and as many, but
+            others, that compare points. None: the attack knows the noise. One draw of it, fixed
+            for each image, is in every answer that the attack sees and in the one that it is for.
+    """
+
+    steps: int = traced()
+    restarts: int = traced()
+    noise_samples: int | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least_one(self, "steps", "restarts")
+        if self.noise_samples is not None:
+            require_at_least_one(self, "noise_samples")

@@ -45,8 +45,8 @@ def classifier(
     Args:
         definition: The model without its weights.
         parameters: Its weights.
-        samples: Samples of z over which probabilities are averaged, or None for the mean of z,
-            section 4.2.3. A deterministic model has nothing to sample.
+        samples: Samples of z over which probabilities are averaged, or None for the mean of z
+            (mean mode, section 4.2.3). A deterministic model has nothing to sample.
 
     Returns:
         (Float[pixels], key) -> Float[classes]: the logits of a deterministic model, or at the

@@ -129,11 +129,12 @@ def transfer_source(run: store.StoredRun, conditions: str | None) -> Classify | 
     if conditions is None:
         return None
     found = store.select(run.directory.parent, conditions, key="attack.transfer_from")
+    own = data_info(run)
     for source in found:
-        if data_info(source) == data_info(run):
+        info = data_info(source)
+        if (info, info.source) == (own, own.source):
             return classifier_of(source, None)
-    run_id = run.record["run_id"]
-    raise store.RunError(f"attack.transfer_from={conditions}: no run on the data set of {run_id}")
+    raise store.RunError(f"attack.transfer_from={conditions}: no run on {own.source}")
 
 
 def data_info(run: store.StoredRun) -> DataInfo:
