@@ -102,6 +102,32 @@ def test_attacks_within_a_budget_keep_it(trained, tmp_path, attack):
     assert (found[norm] <= 0.5 + 1e-5).all()
 
 
+@pytest.mark.parametrize("mode", ["targeted", "untargeted"])
+def test_success_by_votes_comes_with_the_exact_probability(trained, tmp_path, mode):
+    """Of an answer of one sample of z: here the votes are such answers too."""
+    options = ["attack=carlini_wagner_expected", f"mode={mode}", "n=8", "samples=1"]
+    done = trained("attack", *QUICK, *options, "rechecks=2000")
+    assert done.returncode == 0, done.stderr
+    ((_, result),) = results(tmp_path).items()
+    found = arrays(tmp_path)
+    assert result["attack"]["attack"]["votes_needed"] == 15
+    assert result["goal_probability"] == pytest.approx(found["goal_probability"].mean())
+    assert 0 < result["goal_probability_error"] < 0.01
+    goals = found["target" if mode == "targeted" else "label"]
+    share = found["votes"][np.arange(8), goals] / 2000
+    share = share if mode == "targeted" else 1 - share
+    deviation = np.sqrt(share * (1 - share) / 2000 + found["goal_probability_error"] ** 2)
+    assert (np.abs(found["goal_probability"] - share) < 4.5 * deviation + 1e-3).all()
+
+
+def test_where_answers_are_not_sampled_there_is_no_exact_probability(trained, tmp_path):
+    options = ["attack=carlini_wagner_expected", "n=3", "samples=null"]
+    assert trained("attack", *QUICK, *options).returncode == 0
+    ((_, result),) = results(tmp_path).items()
+    assert result["goal_probability"] is result["goal_probability_error"] is None
+    assert "goal_probability" not in arrays(tmp_path)
+
+
 def test_a_killed_attack_keeps_its_parts_and_comes_to_the_same(trained, tmp_path):
     command = ["root=runs", "attack=pgd", "attack.steps=5", "n=260", "rechecks=2"]
     process = start(tmp_path, "attack", *command)
@@ -178,6 +204,7 @@ def test_a_run_without_weights_says_what_to_do(trained, tmp_path):
         ("n=0", "n=0: must be at least 1"),
         ("n=10001", "n=10001: must be at most 10000, the test images of mnist"),
         ("attack.iterations=105", "attack.iterations=105: must be a multiple of 10"),
+        ("attack.votes_needed=2", "attack.votes_needed=2: must be at most 1, the votes"),
         ("attack.confidence=-1", "attack.confidence=-1.0: must be finite and >= 0"),
         ("images=[10000]", "images=[10000]: must be indices below 10000"),
         ("attack=bribery", "bribery"),
