@@ -13,7 +13,7 @@ from vibx.training.launch import groups
 from vibx.training.step import runs_that_fit
 
 EXECUTION = Execution(eval_every=1, checkpoint_every=1, root="runs", force=False)
-EIGHT_DEVICES = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+FOUR_DEVICES = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 
 
 def grouped(cfgs, *, runs_at_once=100, execution=EXECUTION):
@@ -49,15 +49,15 @@ def test_on_a_cpu_runs_go_one_after_another():
     assert runs_that_fit(tiny.vib()) == 1
 
 
-def test_runs_sharded_over_eight_devices_are_the_runs_one_after_another(vibx, tmp_path):
-    """Six runs on eight devices: to rounding, the records and the weights of each run alone."""
-    sweep = [*TINY, "-m", "beta=1e-3,1e-1", "seed=0,1,2", "optimizer.learning_rate=1e-3"]
+def test_runs_sharded_over_devices_are_the_runs_one_after_another(vibx, tmp_path):
+    """Three runs on four devices: to rounding, the records and the weights of each run alone."""
+    sweep = [*TINY, "-m", "beta=1e-3,1e-1,1", "optimizer.learning_rate=1e-3"]
     assert vibx("train", *sweep, "root=alone", "hydra/launcher=basic").returncode == 0
-    done = vibx("train", *sweep, "hydra.launcher.runs_at_once=6", env=EIGHT_DEVICES)
+    done = vibx("train", *sweep, "hydra.launcher.runs_at_once=3", env=FOUR_DEVICES)
     assert done.returncode == 0, done.stderr
     alone, together = records(tmp_path / "alone"), records(tmp_path / "runs")
     assert alone.keys() == together.keys()
-    assert len(alone) == 6
+    assert len(alone) == 3
     for name, record in alone.items():
         directories = [tmp_path / root / name for root in ("alone", "runs")]
         weights = [final_state(directory).parameters for directory in directories]
