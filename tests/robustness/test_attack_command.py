@@ -112,7 +112,7 @@ def test_success_by_votes_comes_with_the_exact_probability(trained, tmp_path, mo
     found = arrays(tmp_path)
     assert result["attack"]["attack"]["votes_needed"] == 15
     assert result["goal_probability"] == pytest.approx(found["goal_probability"].mean())
-    assert 0 < result["goal_probability_error"] < 0.01
+    assert 0 <= result["goal_probability_error"] < 0.01
     goals = found["target" if mode == "targeted" else "label"]
     share = found["votes"][np.arange(8), goals] / 2000
     share = share if mode == "targeted" else 1 - share
