@@ -109,8 +109,8 @@ def describe(attacks: list[StoredAttack], *, norm: str) -> pd.DataFrame:
     cells: dict[tuple[Any, ...], list[StoredAttack]] = {}
     for attack in attacks:
         config, given = attack.run.record["config"], attacked.settings(attack)
-        model = runs.model_name(config), config["beta"], config["seed"], given["seed"]
-        cells.setdefault((*model, given["epsilon"]), []).append(attack)
+        key = *(config[key] for key in ("beta", "seed")), given["seed"], given["epsilon"]
+        cells.setdefault((runs.model_name(config), *key), []).append(attack)
     require_complete(cells)
     rows = []
     for (*model, budget), those in cells.items():
