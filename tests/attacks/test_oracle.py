@@ -51,7 +51,7 @@ class TorchVIB(torch.nn.Module):
 
 
 def theirs(model, norm, epsilon, *, noise_samples, steps, restarts=1, images=IMAGES, labels=LABELS):
-    """The images of their APGD: on cross-entropy and on logits' differences, the worse of both."""
+    """The images of their APGD, on cross-entropy and on the difference of logits ratio."""
     version = "rand" if noise_samples > 1 else "custom"
     attacks = None if noise_samples > 1 else ["apgd-ce", "apgd-dlr"]
     attack = pyautoattack.AutoAttack(

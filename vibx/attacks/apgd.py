@@ -146,6 +146,7 @@ def descend(
     samples: int,
 ) -> Float[Array, "pixels"]:
     """The best point on the way from one start."""
+    norm, epsilon = settings.norm, jnp.asarray(settings.epsilon)
     gradient_key, comparing_key = jax.random.split(key)
     comparing = jax.random.split(comparing_key, samples)
 
@@ -154,11 +155,11 @@ def descend(
         return point_at(classify, task.goal, image, averaged=averaged, comparing=comparing)
 
     def within(image: Float[Array, "pixels"]) -> Float[Array, "pixels"]:
-        return project(image, task.image, norm=settings.norm, epsilon=settings.epsilon)
+        return project(image, task.image, norm=norm, epsilon=epsilon)
 
     def step(i: Int[Array, ""], descent: Descent) -> Descent:
         image, slope, margin = descent.point
-        ahead = within(image - descent.step_size * steepest(slope, norm=settings.norm))
+        ahead = within(image - descent.step_size * steepest(slope, norm=norm))
         momentum = image - descent.previous
         moved = within(image + INERTIA * (ahead - image) + (1 - INERTIA) * momentum)
         point = at(jnp.where(i == 0, ahead, moved), i + 1)
@@ -175,7 +176,7 @@ def descend(
         point=first,
         previous=start,
         best=first,
-        step_size=FIRST_STEP * settings.epsilon,
+        step_size=FIRST_STEP * epsilon,
         gains=jnp.int32(0),
         halved=jnp.bool_(False),
         best_then=first.margin,
@@ -202,13 +203,14 @@ def at_checkpoint(descent: Descent, period: Int[Array, ""]) -> Descent:
 
 def best_of_starts(settings: APGD, classify: Classify, task: Task, *, samples: int) -> Found:
     """The best of each start's best points."""
+    norm, epsilon = settings.norm, jnp.asarray(settings.epsilon)
     starts_key, choice_key = jax.random.split(task.key)
     choosing = jax.random.split(choice_key, samples)
     logits = jnp.mean(answers(classify, task.image, choosing), axis=0)
 
     def from_start(i: Int[Array, ""] | int, found: Found) -> Found:
         start_key, key = jax.random.split(jax.random.fold_in(starts_key, i))
-        start = random_start(start_key, task.image, norm=settings.norm, epsilon=settings.epsilon)
+        start = random_start(start_key, task.image, norm=norm, epsilon=epsilon)
         aimed = task._replace(goal=aim_of_start(task.goal, logits, i))
         image = descend(settings, classify, aimed, start=start, key=key, samples=samples)
         margin = jnp.mean(jax.vmap(task.goal.margin)(answers(classify, image, choosing)))
