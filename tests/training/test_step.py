@@ -150,7 +150,7 @@ for cfg in (
 
 cfg = tiny.vib()
 state = compiled_initial_state(cfg)(jax.random.key(0))
-held_out_columns(cfg, state, Dataset(images, images, "test"))
+held_out_columns(cfg, evaluated_parameters(state), Dataset(images, images, "test"))
 """
 
 
