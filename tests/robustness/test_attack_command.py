@@ -192,7 +192,7 @@ def test_a_run_without_weights_says_what_to_do(trained, tmp_path):
     checkpoints.rename(tmp_path / "elsewhere")
     done = trained("attack", *QUICK, "n=5")
     assert done.returncode == 2
-    assert "has no checkpoints: train that run again with force=true" in done.stderr
+    assert "has no weights: train that run again with force=true" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -237,7 +237,7 @@ from vibx.attacks.per_image import Adversarial, perturb
 from vibx.attacks.settings import Fade
 
 
-@perturb.register
+@perturb.register(Fade)
 def _(settings: Fade, classify, tasks, *, on_progress) -> Adversarial:
     return Adversarial(tasks.image * (1 - settings.amount), {})
 """,
@@ -262,10 +262,7 @@ def test_a_new_attack_is_its_settings_its_code_and_its_yaml(vibx, finished_run, 
     np.testing.assert_allclose(found["adversarial"], found["original"] / 510, atol=1e-6)
     bad = vibx("attack", "root=runs", "attack=fade", "attack.amount=0", env=environment)
     assert "attack.amount=0.0: must be finite and > 0" in bad.stderr
-    assert (
-        "attack: audit, carlini_wagner_l2, fade, "
-        in vibx("attack", "--help", env=environment).stdout
-    )
+    assert ", fade, " in vibx("attack", "--help", env=environment).stdout
 
 
 def test_images_of_another_shape_and_number_of_classes(trained, tmp_path):
