@@ -105,8 +105,6 @@ def test_each_drawing_is_at_its_own_scale_and_says_which(vibx, tmp_path):
     assert {path.name for path in output.iterdir()} == {
         *(f"figure{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("pdf", "png", "csv")),
         *(f"table1.{suffix}" for suffix in ("csv", "md", "tex")),
-        *(f"robustness.{suffix}" for suffix in ("pdf", "png", "csv", "md")),
-        "robustness_abort.csv",
         *(f"{table}.{suffix}" for table in ("audit", "selections") for suffix in ("csv", "md")),
     }
     assert "scale fast (recipe fast, 15 epochs)" in (output / "table1.md").read_text()
@@ -134,8 +132,7 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_drawn(vibx, tmp_pat
     ):
         assert lines.count(line) == 1
     assert lines[-1] == (
-        "vibx figures: error: not drawn: Audit, Figure 1, Figure 2, Figure 3, Figure 4, "
-        "Robustness, Selections"
+        "vibx figures: error: not drawn: Audit, Figure 1, Figure 2, Figure 3, Figure 4, Selections"
     )
     assert {path.stem for path in (tmp_path / "drawn").iterdir()} == {"table1"}
 
