@@ -23,8 +23,8 @@ def export_run(run: StoredRun, output: Path, *, dtype: str) -> Path:
     start = utc_now()
     cfg = config.parse_config(run.record["config"])
     directory = output / run.record["run_id"]
-    directory.mkdir(parents=True, exist_ok=True)
     content = exported(read_weights(run.directory, cfg), cfg, dtype=dtype)
+    directory.mkdir(parents=True, exist_ok=True)
     store.write_whole(directory / store.WEIGHTS, content)
     parameters = read_exported(directory / store.WEIGHTS, cfg)
     data = dataset(cfg.data)
@@ -68,7 +68,7 @@ def card(record: store.Record, trained: store.Record) -> str:
             "",
             f"`{store.WEIGHTS}` has the weights that are evaluated (SHA-256 "
             f"{exported['weights_sha256']}), `{store.METRICS}` the configuration and all numbers. "
-            "Images go in as 2 x / 255 - 1, row by row. The run's record had the SHA-256 "
+            "Images go in as x / 127.5 - 1, row by row. The run's record had the SHA-256 "
             f"{exported['from_record_sha256']}.",
             "",
         ]

@@ -1,0 +1,45 @@
+"""`vibx export`: what is written gives the recorded numbers without vibx."""
+
+import json
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from tests.processes import TINY, records
+from vibx.data import load_test
+from vibx.data.schemas import IDX
+
+
+def test_exported_weights_give_the_recorded_error_in_numpy(vibx, cache, tmp_path):
+    assert vibx("train", *TINY, "epochs=4", "optimizer=fast").returncode == 0
+    done = vibx("export", "root=runs", "output=weights")
+    assert done.returncode == 0, done.stderr
+    ((run_id, record),) = records(tmp_path / "weights").items()
+    weights = load_file(tmp_path / "weights" / run_id / "model.safetensors")
+    assert {array.dtype for array in weights.values()} == {np.dtype(np.float16)}
+    w = {name: array.astype(np.float64) for name, array in weights.items()}
+    images = load_test(IDX(name="mnist"))
+    x = images.pixels[:200] / 127.5 - 1
+    hidden = x @ w["encoder.hidden.layers.0.kernel"] + w["encoder.hidden.layers.0.bias"]
+    outputs = np.maximum(hidden, 0) @ w["encoder.head.kernel"] + w["encoder.head.bias"]
+    mean = outputs[:, : record["config"]["K"]]
+    logits = mean @ w["decoder.head.kernel"] + w["decoder.head.bias"]
+    assert (logits.argmax(axis=1) != images.labels[:200]).mean() == record["test"]["error_mean"]
+    card = (tmp_path / "weights" / run_id / "README.md").read_text()
+    assert record["exported"]["weights_sha256"] in card
+
+    done = vibx("evaluate", "root=weights", "mc_samples=12")
+    assert done.returncode == 0, done.stderr
+    evaluated = tmp_path / "weights" / run_id / "evaluation-mc12.json"
+    assert json.loads(evaluated.read_text())["test"] == record["test"]
+
+
+def test_a_record_without_weights_is_refused_and_left_as_it_is(vibx, tmp_path):
+    assert vibx("train", *TINY).returncode == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    done = vibx("export", "root=runs")
+    assert done.returncode == 2
+    assert "has no weights: train that run again with force=true" in done.stderr
+    assert not (run / "checkpoints").exists()
+    assert not (tmp_path / "outputs").exists()
