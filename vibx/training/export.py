@@ -5,8 +5,8 @@ from pathlib import Path
 from vibx import config, store
 from vibx.evaluation.measure import measures
 from vibx.store import StoredRun
-from vibx.training.run import dataset, device_name, measure, utc_now
-from vibx.training.weights import exported, read_exported, read_weights
+from vibx.training.run import device_name, evaluate, utc_now
+from vibx.training.weights import exported, read_weights
 
 CARD = "README.md"
 
@@ -26,13 +26,7 @@ def export_run(run: StoredRun, output: Path, *, dtype: str) -> Path:
     content = exported(read_weights(run.directory, cfg), cfg, dtype=dtype)
     directory.mkdir(parents=True, exist_ok=True)
     store.write_whole(directory / store.WEIGHTS, content)
-    parameters = read_exported(directory / store.WEIGHTS, cfg)
-    data = dataset(cfg.data)
-    sections = {
-        name: measure(cfg, parameters, images)[1]
-        for name, images in (("train", data.train), (data.held_out_name, data.held_out))
-    }
-    record = run.record | sections
+    record = run.record | evaluate(run.record["config"], directory, mc_samples=cfg.mc_samples)
     record["exported"] = {
         "dtype": dtype,
         "from_record_sha256": store.sha256(run.directory / store.METRICS),
