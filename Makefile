@@ -35,7 +35,8 @@ reproduce: $(INSTALLED)  ## Train and attack what is missing for SCALE=smoke, fa
 	done
 	$(BIN)/vibx figures root=$(REPRODUCTION) output=$(REPRODUCTION)/figures
 
-# Tests compile the same small programs again and again, in many processes.
+# Tests compile the same small programs again and again, in many processes, and run them briefly.
+test check: export XLA_FLAGS := --xla_backend_optimization_level=0
 test check: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax_cache
 test check: export JAX_COMPILATION_CACHE_MAX_SIZE := 1000000000
 test check: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0

@@ -1,5 +1,6 @@
 """Fixtures: one prepared data cache for all tests, and the command line as users run it."""
 
+import functools
 import json
 import os
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from tests.processes import ROOT, VIBX
+from tests import processes
+from tests.processes import ROOT, TINY
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -68,13 +70,24 @@ def cache(preparation, monkeypatch):
 @pytest.fixture
 def vibx(cache, tmp_path):
     """Run `vibx` with arguments in an empty directory; returns the completed process."""
+    return functools.partial(processes.run, tmp_path)
 
-    def run(*args, **options):
-        return subprocess.run(
-            [VIBX, *args], cwd=tmp_path, capture_output=True, text=True, timeout=300, **options
-        )
 
-    return run
+@pytest.fixture
+def vibx_program(cache, tmp_path):
+    """As `vibx`, but the installed program: what its start does, and for another PYTHONPATH."""
+    return functools.partial(processes.run_program, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_run(preparation, tmp_path_factory):
+    """A directory whose `runs` has one finished run that learnt something. Not to be written to."""
+    directory = tmp_path_factory.mktemp("finished")
+    model = [*TINY, "data.train_images=2000", "optimizer.learning_rate=1e-2"]
+    environment = {**os.environ, "VIBX_DATA_DIR": str(preparation[0])}
+    done = processes.run(directory, "train", *model, env=environment)
+    assert done.returncode == 0, done.stderr
+    return directory
 
 
 @pytest.fixture

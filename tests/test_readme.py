@@ -51,14 +51,14 @@ def copy(tmp_path):
 
 
 @pytest.fixture
-def records(copy, vibx):
+def records(copy, vibx_program):
     """Carry a change out, run its command in miniature, and return the records."""
 
     def run(change):
         _, *command = carry_out(change, copy)
         given = {arg.partition("=")[0] for arg in command}
         tiny = [arg for arg in TINY if arg.partition("=")[0] not in given]
-        done = vibx(*command, *tiny, env={**os.environ, "PYTHONPATH": str(copy)})
+        done = vibx_program(*command, *tiny, env={**os.environ, "PYTHONPATH": str(copy)})
         assert done.returncode == 0, done.stderr
         assert "paper" not in done.stdout
         found = [json.loads(path.read_text()) for path in copy.glob("runs/*/metrics.json")]

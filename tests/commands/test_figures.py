@@ -178,7 +178,7 @@ DRAWING = Drawing("Widths", experiments=("widths",), draw=draw)
 '''
 
 
-def test_an_experiment_and_its_table_are_two_files(vibx, tmp_path):
+def test_an_experiment_and_its_table_are_two_files(vibx_program, tmp_path):
     code = tmp_path / "code"
     for directory in ("vibx", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / directory, code / directory)
@@ -190,10 +190,10 @@ def test_an_experiment_and_its_table_are_two_files(vibx, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(code)}
     model = next(c for c in expand("table1", scale="smoke") if c.objective.name == "vib")
     for K, error in ((8, 0.0213), (16, 0.0154)):
-        missing = vibx("figures", "root=.", "scale=smoke", env=environment)
+        missing = vibx_program("figures", "root=.", "scale=smoke", env=environment)
         assert "are missing: vibx train experiment=widths scale=smoke root=." in missing.stderr
         write_run(tmp_path, dataclasses.replace(model, K=K), error_mc=error)
-    drawn = vibx("figures", "root=.", env=environment)
+    drawn = vibx_program("figures", "root=.", env=environment)
     assert drawn.stdout == "Widths, scale=smoke: outputs/figures/widths.md\n"
     text = (tmp_path / "outputs" / "figures" / "widths.md").read_text()
     assert text.startswith("Error by K on mnist, K = 8, scale smoke (recipe fast, 4 epochs).")

@@ -15,9 +15,9 @@ from tests import tiny
 from tests.processes import SLOW, TINY, epochs_saved, final_state, records, start, wait_for
 
 
-def test_a_run_leaves_its_record_and_is_then_skipped(vibx, tmp_path):
+def test_a_run_leaves_its_record_and_is_then_skipped(vibx_program, vibx, tmp_path):
     run_of = [*TINY, "beta=1e-3", "K=2", "bottleneck=full_covariance"]
-    first = vibx("train", *run_of, "eval_every=1", env={**os.environ, "TERM": "xterm"})
+    first = vibx_program("train", *run_of, "eval_every=1", env={**os.environ, "TERM": "xterm"})
     assert first.returncode == 0, first.stderr
     assert_plain_lines(first)
     (run,) = (tmp_path / "runs").iterdir()

@@ -4,13 +4,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from tests.processes import ROOT, TINY, VIBX, start, wait_for
+from tests.processes import ROOT, start, wait_for
 from vibx import cli, config
 
 QUICK = ["attack.iterations=10", "attack.search_steps=2", "root=runs"]
@@ -22,20 +21,6 @@ class Done(NamedTuple):
     returncode: int
     stdout: str
     stderr: str
-
-
-@pytest.fixture(scope="module")
-def finished_run(preparation, tmp_path_factory):
-    """A directory with a store of one finished run."""
-    directory = tmp_path_factory.mktemp("trained")
-    subprocess.run(
-        [VIBX, "train", *TINY, "data.train_images=2000", "optimizer.learning_rate=1e-2"],
-        env={**os.environ, "VIBX_DATA_DIR": str(preparation[0])},
-        cwd=directory,
-        check=True,
-        capture_output=True,
-    )
-    return directory
 
 
 @pytest.fixture
@@ -245,7 +230,7 @@ def _(settings: Fade, classify, tasks, *, on_progress) -> Adversarial:
 }
 
 
-def test_a_new_attack_is_its_settings_its_code_and_its_yaml(vibx, finished_run, tmp_path):
+def test_a_new_attack_is_its_settings_its_code_and_its_yaml(vibx_program, finished_run, tmp_path):
     code = tmp_path / "code"
     for directory in ("vibx", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / directory, code / directory)
@@ -255,14 +240,14 @@ def test_a_new_attack_is_its_settings_its_code_and_its_yaml(vibx, finished_run, 
     (code / "conf" / "attack" / "attack" / "fade.yaml").write_text(FADE["yaml"])
     shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(code)}
-    done = vibx("attack", "root=runs", "attack=fade", "n=6", env=environment)
+    done = vibx_program("attack", "root=runs", "attack=fade", "n=6", env=environment)
     assert done.returncode == 0, done.stderr
     assert "fade, untargeted" in done.stdout
     found = arrays(tmp_path)
     np.testing.assert_allclose(found["adversarial"], found["original"] / 510, atol=1e-6)
-    bad = vibx("attack", "root=runs", "attack=fade", "attack.amount=0", env=environment)
+    bad = vibx_program("attack", "root=runs", "attack=fade", "attack.amount=0", env=environment)
     assert "attack.amount=0.0: must be finite and > 0" in bad.stderr
-    assert ", fade, " in vibx("attack", "--help", env=environment).stdout
+    assert ", fade, " in vibx_program("attack", "--help", env=environment).stdout
 
 
 def test_images_of_another_shape_and_number_of_classes(trained, tmp_path):
