@@ -145,7 +145,7 @@ def test_runs_are_found_by_their_configuration_whatever_the_directory_is_called(
     archive = Archive(tmp_path)
     found = archive.collect("figure2", scale="smoke", attacked=())
     assert [run.record["run_id"] for run in found.found] == [cfg.run_id for cfg in wanted[:2]]
-    assert found.missing == wanted[2:]
+    assert found.missing == [*wanted[2:]]
     assert archive.collect("figure2", scale="fast", attacked=()).found == []
     assert archive.problems == []
 

@@ -36,15 +36,17 @@ def command_of(experiment: str) -> str:
     raise ConfigError(f"experiment={experiment}: no conf/*/experiment/{experiment}.yaml")
 
 
-def expand(experiment: str, *, scale: str) -> list[Config]:
+@functools.cache
+def expand(experiment: str, *, scale: str) -> tuple[Config, ...]:
     """The runs of an experiment: every combination of its grid, in the grid's order."""
-    return [config.parse(cfg)[0] for cfg in combinations("train", experiment, scale=scale)]
+    return tuple(config.parse(cfg)[0] for cfg in combinations("train", experiment, scale=scale))
 
 
-def expand_attacks(experiment: str, *, scale: str) -> list[tuple[str, AttackConfig]]:
+@functools.cache
+def expand_attacks(experiment: str, *, scale: str) -> tuple[tuple[str, AttackConfig], ...]:
     """The attacks of an experiment in the grid's order: which runs, and with what."""
     parsed = map(parse_attack, combinations("attack", experiment, scale=scale))
-    return [(execution.runs, attack) for attack, execution in parsed]
+    return tuple((execution.runs, attack) for attack, execution in parsed)
 
 
 def combinations(command: str, experiment: str, *, scale: str) -> list[DictConfig]:

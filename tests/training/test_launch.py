@@ -91,7 +91,7 @@ def test_a_run_that_fails_does_not_take_its_neighbours_along(vibx, tmp_path):
 @pytest.mark.parametrize("runs_at_once", [1, 2])
 def test_a_killed_sweep_goes_on_where_it_was(vibx, tmp_path, runs_at_once):
     launcher = f"hydra.launcher.runs_at_once={runs_at_once}"
-    sweep = ["train", "-m", *SLOW, "data.train_images=8000", "epochs=3", "seed=0,1,2,3", launcher]
+    sweep = ["train", "-m", *SLOW, "data.train_images=8000", "epochs=3", "seed=0,1,2", launcher]
     assert vibx(*sweep, "root=whole").returncode == 0
     process = start(tmp_path, *sweep)
     wait_for(lambda: len(records(tmp_path / "runs")) >= runs_at_once, process)
@@ -99,7 +99,7 @@ def test_a_killed_sweep_goes_on_where_it_was(vibx, tmp_path, runs_at_once):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     finished = records(tmp_path / "runs")
-    assert runs_at_once <= len(finished) < 4
+    assert runs_at_once <= len(finished) < 3
     before = {name: times(tmp_path / "runs" / name) for name in finished}
     assert vibx(*sweep).returncode == 0
     after, whole = records(tmp_path / "runs"), records(tmp_path / "whole")
