@@ -188,11 +188,7 @@ def ratio_of_medians(values: npt.ArrayLike, *, to: npt.ArrayLike, seed: int) -> 
 
 def ratio_of_means(values: npt.ArrayLike, *, to: npt.ArrayLike, seed: int) -> Ratio:
     """As `ratio_of_medians`, of means over the images where there is a value: NaN where not."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Mean of empty slice", RuntimeWarning
-        )  # then there is no ratio
-        return _ratio(np.nanmean, values, to, seed)
+    return _ratio(np.nanmean, values, to, seed)
 
 
 def _ratio(
@@ -206,12 +202,23 @@ def _ratio(
         chosen = rng.integers(images, size=(CHUNK, images))
         for i, model in enumerate(models):
             seeds = len(model)
-            averages = average(model[:, chosen], axis=2)  # [seeds, CHUNK]
+            averages = _averages(average, model[:, chosen])
             weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=CHUNK) / seeds
             of_seeds = np.where(weights.T > 0, weights.T * averages, 0)  # not 0 times infinity
             resampled[i, start : start + CHUNK] = of_seeds.sum(axis=0)
-    ratio, base = (float(average(model, axis=1).mean()) for model in models)
-    return Ratio(ratio / base, percentiles(resampled[0] / resampled[1]))
+    ratio, base = (float(_averages(average, model).mean()) for model in models)
+    ratios = resampled[0] / resampled[1]
+    there = ratios[~np.isnan(ratios)]  # a resample without any value has no ratio
+    interval = percentiles(there) if len(there) else Interval(math.nan, math.nan)
+    return Ratio(ratio / base, interval)
+
+
+def _averages(average: Callable[..., Any], values: npt.NDArray[np.float64]) -> Any:
+    """Averages over the last axis; NaN where there is no value."""
+    with warnings.catch_warnings():
+        for message in ("Mean of empty slice", "All-NaN slice"):
+            warnings.filterwarnings("ignore", message, RuntimeWarning)
+        return average(values, axis=-1)
 
 
 def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -29,7 +29,7 @@ from vibx.report.ledger import (
     wrong_answers,
 )
 from vibx.report.runs import scientific
-from vibx.report.statistics import BOOTSTRAP_SEED, RESAMPLES
+from vibx.report.statistics import BOOTSTRAP_SEED
 from vibx.store import StoredRun
 
 Embedding = dict[str, npt.NDArray[Any]]
@@ -143,7 +143,7 @@ def growth_of_overlap(pairs: list[tuple[Embedding, Embedding]]) -> Measured:
     """How many times larger the overlap is in the second of each seed's two embeddings."""
     n = len(pairs[0][0]["labels"])
     rng = np.random.default_rng(BOOTSTRAP_SEED)
-    weights = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(float)
+    weights = rng.multinomial(n, np.full(n, 1 / n), statistics.RESAMPLES).astype(float)
     once = np.ones(n)
     growth = mean_of_seeds([float(overlap(b, once) / overlap(a, once)) for a, b in pairs])
     if growth.interval is None:

@@ -5,7 +5,16 @@ from functools import partial
 import numpy as np
 
 from vibx.report import published, statistics
-from vibx.report.ledger import Claim, Found, Measured, Needed, Range, mean_over, wrong_answers
+from vibx.report.ledger import (
+    Claim,
+    Found,
+    Measured,
+    Needed,
+    Range,
+    mean_of_seeds,
+    mean_over,
+    wrong_answers,
+)
 from vibx.report.runs import error_of
 from vibx.store import StoredRun
 
@@ -50,9 +59,8 @@ def spread_over_values(found: Found, objective: str) -> Measured:
         value = run.record["config"]["objective"][number]
         errors.setdefault(value, []).append(error_of(run, "validation"))
     best, *_, last = sorted(errors.values(), key=lambda seeds: float(np.mean(seeds)))
-    paired = statistics.paired_t(last, minus=best)
     images = found[experiment][0].record["validation"]["n"]
-    return Measured(paired.difference, paired.interval, len(best), images)
+    return mean_of_seeds(np.subtract(last, best))._replace(images=images)
 
 
 def of_objective(found: Found, objective: str) -> list[StoredRun]:
