@@ -138,8 +138,8 @@ def crossed_bootstrap(wrong: npt.ArrayLike, *, minus: npt.ArrayLike, seed: int) 
 def resampled_errors(wrong: Sequence[npt.ArrayLike], *, seed: int) -> npt.NDArray[np.float64]:
     """Mean errors of several models, for other seeds and other test images.
 
-    All models keep the same resampled images, for they are paired, but not the same seeds. One
-    seed is as it is: then only the images vary.
+    All models keep the same resampled images, and those with as many seeds the same seeds, for
+    they are paired. One seed is as it is: then only the images vary.
 
     Args:
       wrong: whether a model is wrong, [its seeds, images], for each model.
@@ -154,11 +154,13 @@ def resampled_errors(wrong: Sequence[npt.ArrayLike], *, seed: int) -> npt.NDArra
     patterns, counts = np.unique(np.concatenate(models), axis=1, return_counts=True)
     images = counts.sum()
     errors = rng.multinomial(images, counts / images, size=RESAMPLES) @ patterns.T / images
+    weights: dict[int, npt.NDArray[np.float64]] = {}
     means, start = [], 0
-    for model in models:
-        seeds = len(model)
-        weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
-        means.append((errors[:, start : start + seeds] * weights).sum(axis=1))
+    for seeds in map(len, models):
+        if seeds not in weights:
+            drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+            weights[seeds] = drawn / seeds
+        means.append((errors[:, start : start + seeds] * weights[seeds]).sum(axis=1))
         start += seeds
     return np.stack(means, axis=1)
 
