@@ -117,6 +117,7 @@ class Archive:
             raise RunError(f"{root}: no such directory; `vibx train` makes one")
         self.problems: list[str] = []
         self.runs = {path: self._read(path) for path in dict.fromkeys(self.stores.values())}
+        self._expand_attacks = functools.cache(expand_attacks)
         self._collected: dict[tuple[Any, ...], Collected] = {}
 
     def collect(self, experiment: str, *, scale: str, attacked: tuple[str, ...]) -> Collected:
@@ -124,9 +125,10 @@ class Archive:
 
         Attacks are looked up on the runs of the experiments `attacked`.
         """
-        key = experiment, scale, attacked
+        trains = command_of(experiment) == "train"
+        key = experiment, scale, () if trains else attacked
         if key not in self._collected:
-            if command_of(experiment) == "train":
+            if trains:
                 self._collected[key] = self._collect_runs(experiment, scale)
             else:
                 runs = [self.collect(name, scale=scale, attacked=()).found for name in attacked]
@@ -164,7 +166,7 @@ class Archive:
 
     def _collect_attacks(self, experiment: str, scale: str, runs: list[StoredRun]) -> Collected:
         collected = Collected([], [])
-        for conditions, attack in expand_attacks(experiment, scale=scale):
+        for conditions, attack in self._expand_attacks(experiment, scale=scale):
             attacked = store.among(runs, conditions)
             finished = list(filter(None, (self._read_attack(run, attack) for run in attacked)))
             collected.found.extend(finished)
@@ -178,5 +180,6 @@ class Archive:
             found = store.read_attack(run, attack.name)
             return found._replace(record=found.record | {"attack": attack.to_dict()})
         except UserError as error:
-            self.problems.append(str(error))
+            if str(error) not in self.problems:  # looked up on other experiments' runs before
+                self.problems.append(str(error))
             return None

@@ -105,7 +105,11 @@ def test_each_drawing_is_at_its_own_scale_and_says_which(vibx, tmp_path):
     assert {path.name for path in output.iterdir()} == {
         *(f"figure{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("pdf", "png", "csv")),
         *(f"table1.{suffix}" for suffix in ("csv", "md", "tex")),
-        *(f"{table}.{suffix}" for table in ("audit", "selections") for suffix in ("csv", "md")),
+        *(
+            f"{table}.{suffix}"
+            for table in ("audit", "claims", "selections")
+            for suffix in ("csv", "md")
+        ),
     }
     assert "scale fast (recipe fast, 15 epochs)" in (output / "table1.md").read_text()
     assert "scale smoke" in (output / "audit.md").read_text()
@@ -132,7 +136,8 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_drawn(vibx, tmp_pat
     ):
         assert lines.count(line) == 1
     assert lines[-1] == (
-        "vibx figures: error: not drawn: Audit, Figure 1, Figure 2, Figure 3, Figure 4, Selections"
+        "vibx figures: error: not drawn: "
+        "Audit, Claims, Figure 1, Figure 2, Figure 3, Figure 4, Selections"
     )
     assert {path.stem for path in (tmp_path / "drawn").iterdir()} == {"table1"}
 

@@ -217,3 +217,50 @@ def test_failures_are_larger_than_any_norm():
     assert statistics.ratio_of_medians(values, to=np.ones((1, 3)), seed=0).value == 2
     failed = np.full((1, 3), np.inf)
     assert statistics.ratio_of_medians(failed, to=np.ones((1, 3)), seed=0).value == np.inf
+
+
+def test_images_that_do_not_count_are_left_out_of_a_ratio():
+    values = np.array([[2.0, 4.0, 8.0, np.nan]])
+    base = np.array([[1.0, 2.0, 4.0, 900.0]])
+    without = statistics.ratio_of_medians(values, to=np.where(base > 9, np.nan, base), seed=0)
+    assert without.value == 2
+    ratio = statistics.ratio_of_means(values, to=base[:, :3][:, [0, 1, 2, 2]], seed=0)
+    assert ratio.value == pytest.approx((14 / 3) / (11 / 4))
+    assert 0 < ratio.interval.low < ratio.value < ratio.interval.high
+    nothing = statistics.ratio_of_means(np.full((1, 4), np.nan), to=base, seed=0)
+    assert np.isnan([nothing.value, *nothing.interval]).all()
+
+
+# Shares of images
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 250), (123, 10_000), (9, 10), (250, 250)])
+def test_wilsons_interval_is_scipys(count, n):
+    expected = scipy.stats.binomtest(count, n).proportion_ci(0.95, method="wilson")
+    assert statistics.wilson(count / n, n) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_newcombes_interval_is_his_own_examples():
+    """Newcombe (1998), table II, method 10: examples (a) and (b)."""
+    found = statistics.newcombe(56 / 70, 70, minus=48 / 80, of=80)
+    assert found == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    found = statistics.newcombe(9 / 10, 10, minus=3 / 10, of=10)
+    assert found == pytest.approx((0.1705, 0.8090), abs=5e-5)
+
+
+def test_resampled_errors_are_those_of_the_crossed_bootstrap():
+    draw = np.random.default_rng(3)
+    wrong, minus = draw.random((3, 400)) < 0.1, draw.random((3, 400)) < 0.07
+    crossed = statistics.crossed_bootstrap(wrong, minus=minus, seed=0).interval
+    errors = statistics.resampled_errors([wrong, minus], seed=1)
+    assert errors.mean(axis=0) == pytest.approx([wrong.mean(), minus.mean()], abs=2e-3)
+    found = statistics.percentiles(errors[:, 0] - errors[:, 1])
+    assert found == pytest.approx(crossed, abs=3e-3)
+
+
+def test_resampled_errors_of_one_seed_vary_with_the_images_alone():
+    wrong = np.arange(1000)[None] < 100
+    errors = statistics.resampled_errors([wrong, wrong, np.repeat(wrong, 2, 0)], seed=0)
+    np.testing.assert_array_equal(errors[:, 0], errors[:, 1])
+    np.testing.assert_allclose(errors[:, 0], errors[:, 2])
+    assert errors[:, 0].std() == pytest.approx(math.sqrt(0.1 * 0.9 / 1000), rel=0.05)

@@ -51,6 +51,8 @@ def main(cfg: DictConfig) -> None:
 def sources_of(drawing: Drawing, archive: Archive, scales: list[str]) -> list[Source]:
     """What a drawing is drawn from: nothing where there are no two scales to compare.
 
+    Of a partial drawing whatever is there.
+
     Raises:
       MissingRunsError: its experiments are complete at none of the scales.
     """
@@ -58,6 +60,9 @@ def sources_of(drawing: Drawing, archive: Archive, scales: list[str]) -> list[So
         sources = [source(drawing, archive, scale) for scale in drawing.compared]
         sources = [source for source in sources if all(source.found.values())]
         return sources if len(sources) > 1 else []
+    if drawing.partial:
+        sources = [source(drawing, archive, scale) for scale in scales]
+        return [source for source in sources if any(source.found.values())]
     for scale in scales:
         if not any(collected.missing for _, collected in collect(drawing, archive, scale)):
             return [source(drawing, archive, scale)]
@@ -72,7 +77,9 @@ def collect(drawing: Drawing, archive: Archive, scale: str) -> Iterator[tuple[st
 
 def source(drawing: Drawing, archive: Archive, scale: str) -> Source:
     """All that there is for a drawing at a scale."""
-    return Source(scale, {name: c.found for name, c in collect(drawing, archive, scale)})
+    collected = dict(collect(drawing, archive, scale))
+    found = {name: records.found for name, records in collected.items()}
+    return Source(scale, found, {name: records.missing for name, records in collected.items()})
 
 
 def remedies(drawing: Drawing, archive: Archive, scales: list[str]) -> list[str]:

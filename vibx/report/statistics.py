@@ -1,6 +1,9 @@
 """Intervals over seeds, and paired comparisons of two models over seeds and test images."""
 
-from typing import NamedTuple
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +80,25 @@ def paired_t(errors: npt.ArrayLike, *, minus: npt.ArrayLike) -> Comparison:
     return Comparison(difference, interval, p)
 
 
+def wilson(share: float, n: int) -> Interval:
+    """Wilson's interval of a share of n images; too wide where it is a mean of shares."""
+    z2 = float(stats.norm.ppf((1 + LEVEL) / 2)) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def newcombe(share: float, n: int, *, minus: float, of: int) -> Interval:
+    """The interval of a difference of shares of n and of `of` images, which are not paired.
+
+    Newcombe (1998), method 10, of two Wilson intervals.
+    """
+    this, other, difference = wilson(share, n), wilson(minus, of), share - minus
+    below = math.hypot(share - this.low, other.high - minus)
+    above = math.hypot(this.high - share, minus - other.low)
+    return Interval(difference - below, difference + above)
+
+
 def mcnemar(wrong: npt.ArrayLike, *, against: npt.ArrayLike) -> McNemar:
     """The exact McNemar test of two models, from whether each gets each image wrong."""
     wrong, against = np.asarray(wrong, bool), np.asarray(against, bool)
@@ -113,6 +135,42 @@ def crossed_bootstrap(wrong: npt.ArrayLike, *, minus: npt.ArrayLike, seed: int) 
     return Comparison(float(differences.mean()), Interval(float(low), float(high)), p)
 
 
+def resampled_errors(wrong: Sequence[npt.ArrayLike], *, seed: int) -> npt.NDArray[np.float64]:
+    """Mean errors of several models, for other seeds and other test images.
+
+    All models keep the same resampled images, and those with as many seeds the same seeds, for
+    they are paired. One seed is as it is: then only the images vary.
+
+    Args:
+      wrong: whether a model is wrong, [its seeds, images], for each model.
+      seed: of the resampling.
+
+    Returns:
+      [RESAMPLES, models].
+    """
+    rng = np.random.default_rng(seed)
+    models = [np.asarray(model, np.int64) for model in wrong]
+    # As in `crossed_bootstrap`: images with the same answers of all runs are interchangeable.
+    patterns, counts = np.unique(np.concatenate(models), axis=1, return_counts=True)
+    images = counts.sum()
+    errors = rng.multinomial(images, counts / images, size=RESAMPLES) @ patterns.T / images
+    weights: dict[int, npt.NDArray[np.float64]] = {}
+    means, start = [], 0
+    for seeds in map(len, models):
+        if seeds not in weights:
+            drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+            weights[seeds] = drawn / seeds
+        means.append((errors[:, start : start + seeds] * weights[seeds]).sum(axis=1))
+        start += seeds
+    return np.stack(means, axis=1)
+
+
+def percentiles(resampled: npt.NDArray[np.float64]) -> Interval:
+    """The percentile interval of a resampled quantity."""
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
 def ratio_of_medians(values: npt.ArrayLike, *, to: npt.ArrayLike, seed: int) -> Ratio:
     """How many times larger a model's values are than another's: medians over the images.
 
@@ -121,10 +179,23 @@ def ratio_of_medians(values: npt.ArrayLike, *, to: npt.ArrayLike, seed: int) -> 
     same seeds. Three seeds say little about others: then it is too narrow in that.
 
     Args:
-      values: of one model, [seeds, images]; infinite where there is none.
+      values: of one model, [seeds, images]; infinite where there is none, NaN where an image is
+        not to count.
       to: of the other, for the same images.
       seed: of the resampling.
     """
+    missing = np.isnan(values).any() or np.isnan(to).any()
+    return _ratio(np.nanmedian if missing else np.median, values, to, seed)
+
+
+def ratio_of_means(values: npt.ArrayLike, *, to: npt.ArrayLike, seed: int) -> Ratio:
+    """As `ratio_of_medians`, of means over the images where there is a value: NaN where not."""
+    return _ratio(np.nanmean, values, to, seed)
+
+
+def _ratio(
+    average: Callable[..., Any], values: npt.ArrayLike, to: npt.ArrayLike, seed: int
+) -> Ratio:
     rng = np.random.default_rng(seed)
     models = [np.asarray(model, np.float64) for model in (values, to)]
     images = models[0].shape[1]
@@ -133,13 +204,23 @@ def ratio_of_medians(values: npt.ArrayLike, *, to: npt.ArrayLike, seed: int) -> 
         chosen = rng.integers(images, size=(CHUNK, images))
         for i, model in enumerate(models):
             seeds = len(model)
-            medians = np.median(model[:, chosen], axis=2)  # [seeds, CHUNK]
+            averages = _averages(average, model[:, chosen])
             weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=CHUNK) / seeds
-            of_seeds = np.where(weights.T > 0, weights.T * medians, 0)  # not 0 times infinity
+            of_seeds = np.where(weights.T > 0, weights.T * averages, 0)  # not 0 times infinity
             resampled[i, start : start + CHUNK] = of_seeds.sum(axis=0)
-    ratio, base = (float(np.median(model, axis=1).mean()) for model in models)
-    low, high = np.quantile(resampled[0] / resampled[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Ratio(ratio / base, Interval(float(low), float(high)))
+    ratio, base = (float(_averages(average, model).mean()) for model in models)
+    ratios = resampled[0] / resampled[1]
+    there = ratios[~np.isnan(ratios)]  # a resample without any value has no ratio
+    interval = percentiles(there) if len(there) else Interval(math.nan, math.nan)
+    return Ratio(ratio / base, interval)
+
+
+def _averages(average: Callable[..., Any], values: npt.NDArray[np.float64]) -> Any:
+    """Averages over the last axis; NaN where there is no value."""
+    with warnings.catch_warnings():
+        for message in ("Mean of empty slice", "All-NaN slice"):
+            warnings.filterwarnings("ignore", message, RuntimeWarning)
+        return average(values, axis=-1)
 
 
 def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -5,17 +5,22 @@ Nothing lists them: a module here defines `DRAWING`, and `vibx figures` draws it
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 Files = dict[str, bytes]  # contents by the file's name
 
 
 class Source(NamedTuple):
-    """What is drawn from: the runs, or the attacks, of each experiment at one scale."""
+    """What is drawn from: the runs, or the attacks, of each experiment at one scale.
+
+    `missing` are the configurations that have no record.
+    """
 
     scale: str
     found: dict[str, list[Any]]
+    missing: Mapping[str, list[Any]] = MappingProxyType({})
 
 
 class Drawing(NamedTuple):
@@ -23,7 +28,8 @@ class Drawing(NamedTuple):
 
     `draw` makes its files from a `Source`, all of them before any is written. Where scales are
     `compared`, it gets a source for each of those that there are, at least two. Attacks are
-    looked up on the runs of the experiments `attacked`.
+    looked up on the runs of the experiments `attacked`. A `partial` drawing gets a source for each
+    scale at which there is anything, complete or not.
     """
 
     title: str
@@ -31,6 +37,7 @@ class Drawing(NamedTuple):
     draw: Callable[..., Files]
     attacked: tuple[str, ...] = ()
     compared: tuple[str, ...] = ()
+    partial: bool = False
 
 
 def find() -> list[Drawing]:
