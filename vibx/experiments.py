@@ -117,7 +117,6 @@ class Archive:
             raise RunError(f"{root}: no such directory; `vibx train` makes one")
         self.problems: list[str] = []
         self.runs = {path: self._read(path) for path in dict.fromkeys(self.stores.values())}
-        self._expand_attacks = functools.cache(expand_attacks)
         self._collected: dict[tuple[Any, ...], Collected] = {}
 
     def collect(self, experiment: str, *, scale: str, attacked: tuple[str, ...]) -> Collected:
@@ -166,7 +165,7 @@ class Archive:
 
     def _collect_attacks(self, experiment: str, scale: str, runs: list[StoredRun]) -> Collected:
         collected = Collected([], [])
-        for conditions, attack in self._expand_attacks(experiment, scale=scale):
+        for conditions, attack in expand_attacks(experiment, scale=scale):
             attacked = store.among(runs, conditions)
             finished = list(filter(None, (self._read_attack(run, attack) for run in attacked)))
             collected.found.extend(finished)
