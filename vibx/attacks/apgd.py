@@ -55,11 +55,11 @@ class Checkpoints(NamedTuple):
     passed: Int[Array, ""]  # steps since the last one
 
     @classmethod
-    def start(cls, steps: Int[Array, ""]) -> "Checkpoints":
+    def start(cls, steps: Int[Array, ""] | int) -> "Checkpoints":
         """The first one lies a fifth of the way ahead."""
         return cls(share_of_steps(FIRST_PERIOD, steps), jnp.int32(0))
 
-    def after_step(self, steps: Int[Array, ""]) -> tuple["Checkpoints", Bool[Array, ""]]:
+    def after_step(self, steps: Int[Array, ""] | int) -> tuple["Checkpoints", Bool[Array, ""]]:
         """One step later, and whether that is a checkpoint. They become denser."""
         passed = self.passed + 1
         due = passed == self.period
@@ -74,7 +74,7 @@ class Descent(NamedTuple):
     point: Point
     previous: Float[Array, "pixels"]
     best: Point
-    step_size: Float[Array, ""]
+    step_size: Float[Array, ""] | float
     gains: Int[Array, ""]  # steps since the last checkpoint that lowered the margin
     halved: Bool[Array, ""]  # the step size, at the last checkpoint
     best_then: Float[Array, ""]  # the best margin at the last checkpoint
@@ -88,7 +88,7 @@ class Found(NamedTuple):
     margin: Float[Array, ""]  # under the noise that compares starts
 
 
-def share_of_steps(share: float, steps: Int[Array, ""]) -> Int[Array, ""]:
+def share_of_steps(share: float, steps: Int[Array, ""] | int) -> Int[Array, ""]:
     """A share of all steps in whole ones, at least 1."""
     return jnp.maximum(jnp.int32(share * steps), 1)
 
@@ -108,7 +108,7 @@ def aim_of_start(goal: Goal, logits: Float[Array, "classes"], i: Int[Array, ""] 
     own = jnp.arange(logits.size) == goal.label
     others = jnp.argsort(jnp.where(own, -jnp.inf, logits), descending=True)  # its own class last
     turn = i % logits.size
-    return choose(goal.targeted, goal, Goal(others[turn - 1], turn > 0))
+    return choose(goal.targeted, goal, Goal(others[turn - 1], jnp.asarray(turn > 0)))
 
 
 def point_at(

@@ -21,7 +21,7 @@ def project(
     origin: Float[Array, "pixels"],
     *,
     norm: str,
-    epsilon: Float[Array, ""],
+    epsilon: Float[Array, ""] | float,
 ) -> Float[Array, "pixels"]:
     """The point nearest to `image` that is in [0, 1] and no farther than `epsilon` from `origin`.
 
@@ -59,7 +59,11 @@ def steepest(gradient: Float[Array, "pixels"], *, norm: str) -> Float[Array, "pi
 
 
 def random_start(
-    key: Key[Array, ""], origin: Float[Array, "pixels"], *, norm: str, epsilon: Float[Array, ""]
+    key: Key[Array, ""],
+    origin: Float[Array, "pixels"],
+    *,
+    norm: str,
+    epsilon: Float[Array, ""] | float,
 ) -> Float[Array, "pixels"]:
     """A point drawn uniformly from the ball of radius epsilon, then brought into [0, 1]."""
     if norm == "linf":
@@ -74,7 +78,7 @@ def random_start(
 
 @found_by_schema
 def perturb_within(
-    settings: WithinBudget, classify: Classify, task: Task, epsilon: Float[Array, ""]
+    settings: WithinBudget, classify: Classify, task: Task, epsilon: Float[Array, ""] | float
 ) -> Float[Array, "pixels"]:
     """One image attacked within a budget of its own, epsilon, in place of the settings'.
 
@@ -109,7 +113,7 @@ def descent_from_random_start(
     settings: ProjectedDescent,
     gradient: Callable[[Float[Array, "pixels"], Key[Array, ""]], Float[Array, "pixels"]],
     task: Task,
-    epsilon: Float[Array, ""],
+    epsilon: Float[Array, ""] | float,
 ) -> Float[Array, "pixels"]:
     """`projected_descent` of one image from a point drawn from the ball of radius epsilon."""
     start_key, noise_key = jax.random.split(task.key)
@@ -132,7 +136,7 @@ def projected_descent(
     key: Key[Array, ""],
     *,
     norm: str,
-    epsilon: Float[Array, ""],
+    epsilon: Float[Array, ""] | float,
     step_size: Float[Array, ""] | float,
     steps: Int[Array, ""] | int,
 ) -> Float[Array, "pixels"]:

@@ -40,9 +40,9 @@ def draw(source: Source) -> Files:
     """Draw robustness.pdf and .png, its numbers as .csv and .md, the abort's apart."""
     attacks = source.found["figure4_expected"]
     expected = expected_table(attacks)
-    zeros = source.found["figure3"], source.found["figure3_no_abort"]
-    abort = abort_table(*zeros)
-    text = [expected_text(expected, attacks, scale=source.scale), abort_text(abort, zeros[0])]
+    zeros = source.found["early_abort"]
+    abort = abort_table(zeros)
+    text = [expected_text(expected, attacks, scale=source.scale), abort_text(abort, zeros)]
     return {
         **style.files("robustness", robustness(expected, abort), expected, scale=source.scale),
         **tables.files("robustness", csv=tables.csv(expected), md="\n".join(text)),
@@ -52,9 +52,9 @@ def draw(source: Source) -> Files:
 
 DRAWING = Drawing(
     "Robustness",
-    experiments=("robustness", "figure3", "figure3_no_abort", "figure4_expected"),
+    experiments=("table1", "robustness", "early_abort", "figure4_expected"),
     draw=draw,
-    attacked=("table1", "figure1", "robustness"),
+    attacked=("table1", "robustness"),
 )
 
 
@@ -114,29 +114,30 @@ def percent(attacks: list[StoredAttack], quantity: str) -> float:
     return 100 * float(np.mean([np.nan if value is None else value for value in values]))
 
 
-def abort_table(with_abort: list[StoredAttack], without_abort: list[StoredAttack]) -> pd.DataFrame:
-    """A row per model of Figure 3, VIB in the order of beta: its attack with and without abort.
+def abort_table(attacks: list[StoredAttack]) -> pd.DataFrame:
+    """A row per model, VIB in the order of beta: its attacks with and without early abort.
 
     Norms are means over the successes that the attack saw, as in Figure 4(a), and relative to the
     deterministic model's under the same attack; `iterations` a mean over the images; `hold` counts
     images, as `seen` does. All are means over the seeds.
 
     Raises:
-      RunError: attacks that differ in more than the abort, or not in it.
+      RunError: attacks that differ in more than the abort, or a model that lacks one of the two.
     """
+    attacked.require_same(attacks, vary={"seed", "abort_early"})
     parts = []
-    for (name, abort), attacks in zip(ABORTS.items(), (with_abort, without_abort), strict=True):
-        described = attacked.describe_targeted(attacks)
-        if attacked.settings(attacks[0])["abort_early"] != abort:
-            raise RunError(f"attacks {name} early abort have attack.abort_early={not abort}")
-        measured = pd.DataFrame(map(attacked.mean_norms, attacks))
-        measured["iterations"] = [attacked.read(a)["iterations"].mean() for a in attacks]
-        groups = described.join(measured).groupby(attacked.MODEL, dropna=False, observed=True)
+    for name, abort in ABORTS.items():
+        those = [a for a in attacks if attacked.settings(a)["abort_early"] == abort]
+        measured = pd.DataFrame(map(attacked.mean_norms, those))
+        measured["iterations"] = [attacked.read(a)["iterations"].mean() for a in those]
+        described = attacked.describe_targeted(those).join(measured)
+        groups = described.groupby(attacked.MODEL, dropna=False, observed=True)
         means = groups[[*measured.columns]].mean().astype(float)
         for norm in ("l2", "linf"):
             means[f"{norm}_ratio"] = means[norm] / means.xs(BASE, level="model")[norm].iloc[0]
         parts.append(means[ABORT_COLUMNS].add_suffix(f"_{name}"))
-    attacked.require_same([*with_abort, *without_abort], vary={"seed", "abort_early"})
+    if not parts[0].index.equals(parts[1].index):
+        raise RunError("a model lacks its attack with early abort, or without")
     return pd.concat(parts, axis=1).reset_index()
 
 
