@@ -105,28 +105,23 @@ def test_figure_4_attacks_models_of_figure_3_in_both_modes_and_at_two_confidence
     assert {conditions for conditions, _ in mean_mode} < models
 
 
-def test_expected_answers_are_those_of_the_paper_s_attack_with_votes_alone():
+def test_expected_answers_are_by_votes_and_without_abort():
     found = expand_attacks("figure4_expected", scale="fast")
     (attack,) = {cfg.attack for _, cfg in found}
-    plain = {"name": "carlini_wagner_l2", "votes": 1, "votes_needed": 1, "abort_early": True}
-    assert dataclasses.replace(attack, **plain) in [
-        cfg.attack for _, cfg in expand_attacks("figure4", scale="fast")
-    ]
     assert (attack.votes, attack.votes_needed, attack.abort_early) == (20, 15, False)
-    assert {cfg.n for _, cfg in found} == {100}
     models = {conditions for conditions, _ in found}
-    assert len(found) == 2 * len(models) == 2 * 3 * 7
+    assert len(found) == 2 * len(models) == 2 * 5
 
 
 @pytest.mark.parametrize("experiment", ATTACKS)
 def test_attacked_runs_are_those_that_other_experiments_train(experiment):
-    """Each condition picks one run of Table 1, Figure 1 or the models of three seeds."""
+    """Each condition picks a run of Table 1 or Figure 1, or one for each seed that it names."""
     trained = [
         StoredRun(Path(cfg.run_id), {"run_id": cfg.run_id, "config": cfg.to_dict()})
         for cfg in dict.fromkeys(GRIDS["table1"] + GRIDS["figure1"] + GRIDS["robustness"])
     ]
     for conditions, _ in expand_attacks(experiment, scale="fast"):
-        assert len(store.among(trained, conditions)) == 1
+        assert len(store.among(trained, conditions)) == conditions.count("seed=")
 
 
 @pytest.mark.parametrize("experiment", ATTACKS)

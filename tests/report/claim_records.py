@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 
@@ -146,7 +147,7 @@ def attack(trained, world):
     for name in ("figure3", "figure4", "mean_mode", "figure4_expected"):
         attacks = {}
         for conditions, cfg in experiments.expand_attacks(name, scale="smoke"):
-            for run in store.among(list(runs.values()), conditions.replace("seed=0", "K=256")):
+            for run in store.among(list(runs.values()), re.sub(r"seed=\d", "K=256", conditions)):
                 key = run.directory, cfg
                 if key not in attacks:
                     attacks[key] = write_attack(run, cfg, **size_of(name, run, cfg, world))

@@ -113,12 +113,12 @@ def describe(attacks: list[StoredAttack], *, norm: str) -> pd.DataFrame:
         cells.setdefault((*model, given["epsilon"]), []).append(attack)
     require_complete(cells)
     rows = []
-    for (*model, budget), those in cells.items():
+    for (*of_model, budget), those in cells.items():
         accuracies = [(budget, kind, value) for kind, value in of_budget(those).items()]
         before = share_right(those[0], "votes_before")
         start = {WORST: np.mean(before >= 0.5), SHARE: before.mean()}
         accuracies += [(BEFORE, kind, start.get(kind, start[WORST])) for _, kind, _ in accuracies]
-        rows += [(*model, *accuracy) for accuracy in accuracies]
+        rows += [(*of_model, *accuracy) for accuracy in accuracies]
     columns = ["model", "beta", "seed", "attack_seed", "budget", "kind", "accuracy"]
     table = pd.DataFrame(rows, columns=columns).astype({"beta": float})
     return table.drop_duplicates(["model", "seed", "attack_seed", "budget", "kind"])
