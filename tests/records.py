@@ -40,13 +40,14 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
     wrong = draw.permutation(IMAGES) < round(error_mc * IMAGES)
     labels = np.arange(IMAGES, dtype=np.int32) % CLASSES  # the same images for every run
     predicted = np.where(wrong, (labels + 1) % CLASSES, labels)
+    log_probability = np.where(wrong, -3.0, -0.01)
     store.write_config(directory, cfg.to_dict())
     write_arrays(
         directory / store.PREDICTIONS,
         labels=labels,
         class_1=predicted,
         class_mc=predicted,
-        log_probability_mc=np.where(wrong, -3.0, -0.01),
+        log_probability_mc=log_probability,
     )
     if cfg.K == 2:
         angle = 2 * np.pi * labels[:1000] / CLASSES
@@ -78,7 +79,8 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
             error_mc=error_mc,
             distortion_bits=0.1,
             rate_bits=rate_bits,
-        ),
+        )
+        | {"nll_mc_bits": float(-log_probability.mean() / math.log(2))},
         "epochs": cfg.epochs,
         "steps": cfg.epochs * 600,
         "seconds": 2.5 * cfg.epochs,
@@ -86,6 +88,15 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
         "provenance": PROVENANCE,
     }
     return StoredRun(directory, store.write_record(directory, record))
+
+
+def with_arrays(stored, name, arrays, *, directory=None):
+    """A run or an attack, perhaps in another directory, as if it had left other arrays."""
+    directory = directory or stored.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    write_arrays(directory / name, **arrays)
+    record = store.write_record(directory, stored.record)
+    return stored._replace(directory=directory, record=record)
 
 
 def write_attack(run, cfg, *, held=1.0, seen=1.0, size=0.2, pixels=100, votes=None):

@@ -84,6 +84,8 @@ def read_sealed(path: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: missing; {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path}: cannot be used ({error}); {remedy}") from error
     if not isinstance(content, dict):

@@ -37,8 +37,9 @@ def main(cfg: DictConfig) -> None:
 
 def wrong_with(run: StoredRun, *, weights: bool) -> Iterator[str]:
     """What is wrong with a run; with `weights`, also whether these give the recorded numbers."""
-    yield from verification.run_problems(run)
-    if weights and store.has_weights(run):
+    problems = list(verification.run_problems(run))
+    yield from problems
+    if weights and store.has_weights(run) and not problems:
         from vibx.training.run import evaluate  # imports jax
 
         try:

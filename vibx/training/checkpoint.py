@@ -75,13 +75,15 @@ class Checkpoints:
         """
         directory = self._root / str(epoch)
         manifest = store.read_manifest(directory, self.cfg.run_id)
-        shapes = state_shape(self.cfg)._asdict()
+        shapes = state_shape(self.cfg)
+        other = f"{directory}: no state of this version of vibx; {store.CHECKPOINT_REMEDY}"
+        if manifest["arrays"] != arrays_of(shapes):  # orbax would cut or fill them up in silence
+            raise DamagedError(other)
+        restore = ocp.args.StandardRestore(shapes._asdict())
         try:
-            state = _orbax().restore(directory / STATE, args=ocp.args.StandardRestore(shapes))
-        except Exception as error:  # orbax has no error of its own
-            raise DamagedError(
-                f"{directory}: not a state of this version of vibx; {store.CHECKPOINT_REMEDY}"
-            ) from error
+            state = _orbax().restore(directory / STATE, args=restore)
+        except Exception as error:  # of whatever version of orbax wrote or reads it
+            raise DamagedError(other) from error
         self._latest = epoch
         return Saved(epoch, TrainState(**jax.device_get(state)), manifest["history"])
 
@@ -100,7 +102,12 @@ class Checkpoints:
             self._remove(*self._root.glob(".*.partial"))  # of a killed process
             self._require_space(sum(leaf.nbytes for leaf in jax.tree.leaves(saved.state)))
             _orbax().save(partial / STATE, args=ocp.args.StandardSave(saved.state._asdict()))
-            content = {"run_id": self.cfg.run_id, "epoch": saved.epoch, "history": saved.history}
+            content = {
+                "run_id": self.cfg.run_id,
+                "epoch": saved.epoch,
+                "arrays": arrays_of(saved.state),
+                "history": saved.history,
+            }
             files = sorted(str(p.relative_to(partial)) for p in partial.rglob("*") if p.is_file())
             write_sealed(partial / store.MANIFEST, content, files=files)
             self._remove(self._root / str(saved.epoch))  # was not whole
@@ -132,6 +139,14 @@ class Checkpoints:
                 f"cannot write a checkpoint of {size / 1e6:.1f} MB in {self._root}: "
                 f"{free / 1e6:.1f} MB are free on the disk"
             )
+
+
+def arrays_of(state: TrainState) -> dict[str, str]:
+    """What a state is made of: the type and shape of every array, by its path."""
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
 
 
 def _orbax() -> ocp.Checkpointer:
