@@ -88,7 +88,7 @@ def test_any_damaged_file_of_the_newest_is_told_and_the_one_before_is_used(run, 
         assert (found.epoch, found.history) == (2, HISTORY * 2)
         tiny.assert_same(found.state, STATES[2])
         (message,) = caplog.messages
-        assert str(path) in message
+        assert f": checkpoint {path.relative_to(run / store.CHECKPOINTS)}: " in message
         assert message.endswith("going on from epoch 2")
         path.write_bytes(content)
     assert Checkpoints(run, CFG).latest().epoch == 4

@@ -58,7 +58,9 @@ class Checkpoints:
                 problems.append(str(error).partition("; ")[0])
                 continue
             for problem in problems:
-                logger.warning("%s; going on from epoch %d", problem, epoch)
+                which = problem.removeprefix(f"{self._root}/")  # short: it is one line
+                told = "%s: checkpoint %s; going on from epoch %d"
+                logger.warning(told, self.cfg.run_id, which, epoch)
             return saved
         if not problems and (self._run / store.HISTORY).exists():
             problems = [f"{self._root}: gone, of a run with {store.HISTORY}"]
