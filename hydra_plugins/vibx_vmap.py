@@ -32,7 +32,9 @@ class VmapLauncher(Launcher):
         from vibx.errors import UserError
 
         root = Path(self.config.hydra.sweep.dir)
-        (root / "multirun.yaml").unlink()  # Hydra's; every run keeps its own configuration
+        (root / "multirun.yaml").unlink(
+            missing_ok=True
+        )  # Hydra's, of any sweep; every run keeps its own configuration
         load = self.config_loader.load_sweep_config
         try:
             jobs = [parse(load(self.config, list(overrides))) for overrides in job_overrides]

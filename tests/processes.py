@@ -97,6 +97,5 @@ def final_state(directory):
     from vibx.config import parse_config
     from vibx.training.checkpoint import Checkpoints
 
-    record = json.loads((directory / "metrics.json").read_text())
-    with Checkpoints(directory / "checkpoints") as checkpoints:
-        return checkpoints.restore(parse_config(record["config"]))
+    cfg = parse_config(json.loads((directory / "metrics.json").read_text())["config"])
+    return Checkpoints(directory, cfg).read(cfg.epochs).state

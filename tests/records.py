@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from vibx import store
+from vibx.files import write_arrays
 from vibx.store import StoredAttack, StoredRun
 
 IMAGES = 10_000
@@ -39,20 +40,21 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
     wrong = draw.permutation(IMAGES) < round(error_mc * IMAGES)
     labels = np.arange(IMAGES, dtype=np.int32) % CLASSES  # the same images for every run
     predicted = np.where(wrong, (labels + 1) % CLASSES, labels)
+    log_probability = np.where(wrong, -3.0, -0.01)
     store.write_config(directory, cfg.to_dict())
-    store.write_arrays(
+    write_arrays(
         directory / store.PREDICTIONS,
         labels=labels,
         class_1=predicted,
         class_mc=predicted,
-        log_probability_mc=np.where(wrong, -3.0, -0.01),
+        log_probability_mc=log_probability,
     )
     if cfg.K == 2:
         angle = 2 * np.pi * labels[:1000] / CLASSES
         means = 3 * np.stack([np.cos(angle), np.sin(angle)], -1) + draw.normal(0, 0.2, (1000, 2))
         factor = np.array([[0.3, 0.0], [0.1, 0.2]])
         directions = 2 * np.pi * np.arange(CLASSES) / CLASSES
-        store.write_arrays(
+        write_arrays(
             directory / store.EMBEDDING,
             labels=labels[:1000],
             means=means,
@@ -77,15 +79,24 @@ def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train
             error_mc=error_mc,
             distortion_bits=0.1,
             rate_bits=rate_bits,
-        ),
+        )
+        | {"nll_mc_bits": float(-log_probability.mean() / math.log(2))},
         "epochs": cfg.epochs,
         "steps": cfg.epochs * 600,
         "seconds": 2.5 * cfg.epochs,
         "images_per_second": 24_000.0,
         "provenance": PROVENANCE,
     }
-    store.write_json(directory / store.METRICS, record)
-    return StoredRun(directory, record)
+    return StoredRun(directory, store.write_record(directory, record))
+
+
+def with_arrays(stored, name, arrays, *, directory=None):
+    """A run or an attack, perhaps in another directory, as if it had left other arrays."""
+    directory = directory or stored.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    write_arrays(directory / name, **arrays)
+    record = store.write_record(directory, stored.record)
+    return stored._replace(directory=directory, record=record)
 
 
 def write_attack(run, cfg, *, held=1.0, seen=1.0, size=0.2, pixels=100, votes=None):
@@ -151,9 +162,8 @@ def write_attack(run, cfg, *, held=1.0, seen=1.0, size=0.2, pixels=100, votes=No
         record |= {"goal_probability": 0.9 * record["goal_recheck"] if sampled else None}
     directory = store.attack_directory(run, cfg.name)
     directory.mkdir(parents=True)
-    store.write_arrays(directory / store.ADVERSARIAL, **arrays)
-    store.write_json(directory / store.METRICS, record)
-    return StoredAttack(run, directory, record)
+    write_arrays(directory / store.ADVERSARIAL, **arrays)
+    return StoredAttack(run, directory, store.write_record(directory, record))
 
 
 def write_audit(run, cfg):
@@ -172,5 +182,4 @@ def write_audit(run, cfg):
     }
     directory = store.attack_directory(run, cfg.name)
     directory.mkdir(parents=True)
-    store.write_json(directory / store.METRICS, record)
-    return StoredAttack(run, directory, record)
+    return StoredAttack(run, directory, store.write_record(directory, record))

@@ -17,6 +17,20 @@ class FailedRunError(UserError):
     exit_code = 1
 
 
+class RunError(UserError):
+    """A run or a record that cannot be used; one line that says what to do."""
+
+
+class DamagedError(RunError):
+    """A file that is not as it was written."""
+
+    exit_code = 1
+
+
+class LockedError(RunError):
+    """Another process is working on the run."""
+
+
 class Stop(BaseException):
     """Carries a run's error, its cause, past Hydra, which would print a line of its own."""
 

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from vibx import config, store
 from vibx.config import Config
-from vibx.errors import ConfigError, UserError
-from vibx.robustness.config import AttackConfig, parse_attack
+from vibx.errors import ConfigError, DamagedError, UserError
+from vibx.files import REMEDY
+from vibx.robustness.config import AttackConfig, parse_attack, parse_attack_config
 from vibx.store import RunError, StoredAttack, StoredRun
 
 SCALES = ("paper", "fast", "smoke")  # the largest first
@@ -91,6 +92,24 @@ def values(swept: Override) -> list[str]:
     return [f"{key}={swept.get_value_element_as_str()}"]
 
 
+def read_attack(run: StoredRun, attack: AttackConfig) -> StoredAttack:
+    """Read and check what an attack on a run found.
+
+    Raises:
+      DamagedError: it is not as it was written, or of another attack.
+    """
+    found = store.read_attack(run, attack.name)
+    own = parse_attack_config(found.record["attack"]).name
+    require_own_name(found.directory.name, own, found.directory)
+    return found
+
+
+def require_own_name(name: str, own: str, directory: Path) -> None:
+    """Raise DamagedError where a record's name is not that of its configuration."""
+    if name != own:
+        raise DamagedError(f"{directory / store.METRICS}: has the configuration of {own}; {REMEDY}")
+
+
 class Collected(NamedTuple):
     """What there is of an experiment, in the grid's order, and which configurations lack it."""
 
@@ -144,13 +163,9 @@ class Archive:
             try:
                 record = store.read_record(path)
                 cfg = config.parse_config(record["config"])
+                require_own_name(record["run_id"], cfg.run_id, path)
                 # With keys that came later, so that older records compare with newer ones.
-                run = StoredRun(path, record | {"config": cfg.to_dict()})
-                if cfg in found:
-                    raise RunError(
-                        f"{path} and {found[cfg].directory} hold the same run; remove one"
-                    )
-                found[cfg] = run
+                found[cfg] = StoredRun(path, record | {"config": cfg.to_dict()})
             except UserError as error:
                 where = "" if path.name in str(error) else f"{path}: "
                 self.problems.append(f"{where}{error}")
@@ -176,7 +191,7 @@ class Archive:
         try:
             if not store.is_attacked(run, attack.name):
                 return None
-            found = store.read_attack(run, attack.name)
+            found = read_attack(run, attack)
             return found._replace(record=found.record | {"attack": attack.to_dict()})
         except UserError as error:
             if str(error) not in self.problems:  # looked up on other experiments' runs before

@@ -4,11 +4,8 @@ Imports no jax: tables and figures read records through this module.
 """
 
 import contextlib
-import hashlib
-import io
 import json
 import math
-import os
 import platform
 import shutil
 import subprocess
@@ -18,14 +15,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import yaml
 
 import vibx
-from vibx.errors import UserError
+from vibx.errors import DamagedError, RunError
+from vibx.files import (
+    FILES,
+    LOCK,
+    REMEDY,
+    Arrays,
+    arrays_in,
+    damaged,
+    lock,
+    read_listed,
+    read_sealed,
+    write_sealed,
+    write_whole,
+)
 
 SCHEMA = 1
 Record = dict[str, Any]
@@ -55,61 +62,45 @@ CHECKPOINTS = "checkpoints"
 WEIGHTS = "model.safetensors"  # of an exported run, in place of checkpoints
 ATTACKS = "attacks"  # a directory for each attack on the run
 ADVERSARIAL = "adversarial.npz"
+EVALUATION = "evaluation-mc"  # with another number of samples, which follows
+MANIFEST = "manifest.json"  # of a checkpoint
+CARD = "README.md"  # of an exported run
 LOG = "train.log"
-LOCK = ".lock"
+AGAIN, WHOLE = "again", "whole"  # a record that is made anew while the old one is still there
+LEFT = (CONFIG, HISTORY, PREDICTIONS, EMBEDDING, ADVERSARIAL, WEIGHTS, CARD)  # and sealed
+
+CHECKPOINT_REMEDY = "train that run again with force=true"
 
 
-class RunError(UserError):
-    """A run or a record that cannot be used; one line that says what to do."""
-
-
-class LockedError(RunError):
-    """Another process is working on the run."""
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_arrays(path: Path, **arrays: npt.ArrayLike) -> None:
-    """Write a compressed .npz, whole."""
-    buffer = io.BytesIO()
-    plain = {name: np.asarray(array) for name, array in arrays.items()}
-    np.savez_compressed(buffer, **plain)  # type: ignore[arg-type]  # allow_pickle is not in it
-    write_whole(path, buffer.getvalue())
-
-
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of an .npz that a run left.
+def write_record(directory: Path, record: Record) -> Record:
+    """Write metrics.json, sealed with the SHA-256 of what else is there of a record; returns it.
 
     Raises:
-      RunError: it is missing.
+      ValueError: a number is not finite.
     """
-    if not path.exists():
-        raise RunError(f"{path}: missing; train that run again with force=true")
-    with np.load(path) as arrays:
-        return dict(arrays)
+    json.dumps(record, allow_nan=False)
+    left = [name for name in LEFT if (directory / name).exists()]
+    return write_sealed(directory / METRICS, record, files=left)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON, whole; a number that is not finite is refused."""
-    write_whole(path, f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
+def read_file(stored: StoredRun | StoredAttack, name: str) -> bytes:
+    """Read a file that a run or an attack left.
+
+    Raises:
+      RunError: it is missing, or (DamagedError) not as it was written.
+    """
+    return read_listed(stored.directory, name, stored.record[FILES])
+
+
+def read_arrays(stored: StoredRun | StoredAttack, name: str) -> Arrays:
+    """Read the arrays of an .npz, as `read_file`."""
+    return arrays_in(read_file(stored, name))
+
+
+def write_evaluation(run: StoredRun, sections: dict[str, Any], *, mc_samples: int) -> None:
+    """Write an evaluation with another number of samples beside the run's record, sealed."""
+    content = {"run_id": run.record["run_id"], **sections}
+    write_sealed(run.directory / f"{EVALUATION}{mc_samples}.json", content, files=())
 
 
 def write_config(directory: Path, config: dict[str, Any]) -> None:
@@ -122,49 +113,108 @@ def write_history(directory: Path, rows: list[dict[str, Any]]) -> None:
     write_whole(directory / HISTORY, pd.DataFrame(rows).to_csv(index=False).encode())
 
 
-def read_history(directory: Path, *, until_epoch: int) -> list[dict[str, Any]]:
-    """Rows of history.csv up to an epoch: those that a resumed run keeps."""
-    path = directory / HISTORY
-    if until_epoch == 0 or not path.exists():
-        return []
-    history = pd.read_csv(path)
-    kept = history[history["epoch"] <= until_epoch].astype(object)
-    rows = kept.where(kept.notna(), None).to_dict("records")
-    return [{str(column): value for column, value in row.items()} for row in rows]
-
-
 def unfinished(root: Path) -> dict[str, str]:
-    """The runs without a record, by run_id, and how far their history goes."""
-    found = {}
-    for directory in sorted(root.iterdir()):
-        if (directory / CONFIG).exists() and not is_finished(directory):
-            history = directory / HISTORY
-            epoch = pd.read_csv(history)["epoch"].max() if history.exists() else 0
-            found[directory.name] = f"unfinished, saved after epoch {epoch}"
-    return found
+    """The runs without a record, by run_id, and how far their checkpoints go."""
+    return {
+        directory.name: f"unfinished, saved after epoch {max(checkpoints(directory), default=0)}"
+        for directory in sorted(root.iterdir())
+        if (directory / CONFIG).exists() and not is_finished(directory)
+    }
+
+
+def checkpoints(directory: Path) -> dict[int, Path]:
+    """The checkpoints of a run by their epoch, the newest first."""
+    found = [path for path in (directory / CHECKPOINTS).glob("[0-9]*") if path.name.isdigit()]
+    return {int(path.name): path for path in sorted(found, key=lambda p: -int(p.name))}
+
+
+def read_manifest(checkpoint: Path, run_id: str) -> dict[str, Any]:
+    """What a checkpoint says of itself, once all its files are found as they were written.
+
+    Raises:
+      DamagedError: they are not, or are those of another run or epoch.
+    """
+    manifest = read_sealed(checkpoint / MANIFEST, remedy=CHECKPOINT_REMEDY)
+    own = {"run_id": run_id, "epoch": int(checkpoint.name)}
+    for key, value in own.items():
+        if manifest.get(key) != value:
+            raise DamagedError(
+                f"{checkpoint}: is of {key}={manifest.get(key)}; {CHECKPOINT_REMEDY}"
+            )
+    for problem in damaged(checkpoint, manifest[FILES], remedy=CHECKPOINT_REMEDY):
+        raise DamagedError(problem)
+    return manifest
+
+
+def has_weights(run: StoredRun) -> bool:
+    """Whether a run's weights are there; `vibx.training.weights` finds out if they are whole."""
+    return (run.directory / WEIGHTS).exists() or bool(checkpoints(run.directory))
+
+
+def require_weights(run: StoredRun) -> None:
+    """Raise RunError where a run has no weights."""
+    if not has_weights(run):
+        raise RunError(f"{run.directory} has no weights: {CHECKPOINT_REMEDY}")
+
+
+def has_whole_checkpoint(directory: Path, run_id: str) -> bool:
+    """Whether a run can go on from one of its checkpoints."""
+    for checkpoint in checkpoints(directory).values():
+        with contextlib.suppress(RunError):
+            read_manifest(checkpoint, run_id)
+            return True
+    return False
 
 
 @contextlib.contextmanager
-def lock(directory: Path, *, work: str = "trained") -> Iterator[None]:
-    """Hold the directory of a run, or of other work on it, against other processes.
+def working(directory: Path, *, work: str, force: bool) -> Iterator[Path]:
+    """Hold a directory and yield where to work: there, or below it until a new record is whole.
+
+    What is finished is made anew, by `force`, in a directory of its own, and only then removed.
+    A directory in which nothing is left is removed.
 
     Raises:
       LockedError: another process holds it.
     """
-    try:
-        with filelock.FileLock(directory / LOCK, timeout=0):
-            yield
-    except filelock.Timeout:
-        raise LockedError(f"{directory.name} is being {work} by another process") from None
+    with lock(directory, work=work):
+        take_over(directory)
+        place = directory / AGAIN if force and is_finished(directory) else directory
+        place.mkdir(exist_ok=True)
+        if force and place == directory:
+            clear(directory)
+        try:
+            yield place
+        finally:
+            take_over(directory)
+            for path in (place, directory):
+                if path.exists() and {entry.name for entry in path.iterdir()} <= {LOCK, LOG}:
+                    shutil.rmtree(path)
 
 
-def clear(directory: Path) -> None:
+def take_over(directory: Path) -> None:
+    """Put a record that was made anew in the place of the old one, if it is whole.
+
+    Killed anywhere in it, it goes on where it was.
+    """
+    whole = directory / WHOLE
+    if is_finished(directory / AGAIN):
+        clear(directory, but=AGAIN)
+        (directory / AGAIN).rename(whole)
+    if whole.exists():
+        for path in sorted(whole.iterdir(), key=lambda path: path.name == METRICS):
+            path.replace(directory / path.name)
+        whole.rmdir()
+
+
+def clear(directory: Path, *, but: str | None = None) -> None:
     """Remove what work left in a directory, its record first."""
     (directory / METRICS).unlink(missing_ok=True)
     for path in directory.iterdir():
+        if path.name in (LOCK, LOG, but):
+            continue
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in (LOCK, LOG):
+        else:
             path.unlink()
 
 
@@ -177,9 +227,16 @@ def read_record(directory: Path) -> Record:
     """Read and check a finished run's record.
 
     Raises:
-      RunError: it is unreadable, of another schema, or holds a number that is not finite.
+      DamagedError: it is unreadable, not as it was written, or of another run than the directory.
+      RunError: it is of another schema.
     """
-    return _read_metrics(directory, {"run_id", "config", "train", "epochs", "provenance"})
+    record = _read_metrics(directory, {"run_id", "config", "train", "epochs", "provenance"})
+    if record["run_id"] != directory.name:
+        raise DamagedError(
+            f"{directory / METRICS}: is the record of {record['run_id']}, and the directory has to "
+            "be called so"
+        )
+    return record
 
 
 def attack_directory(run: StoredRun, name: str) -> Path:
@@ -197,19 +254,33 @@ def read_attack(run: StoredRun, name: str) -> StoredAttack:
     directory = attack_directory(run, name)
     found = "checks" if name.startswith("audit") else "accuracy_recheck"
     record = _read_metrics(directory, {"run_id", "attack", found, "provenance"})
+    if record["run_id"] != run.record["run_id"]:
+        raise DamagedError(
+            f"{directory / METRICS}: is an attack on {record['run_id']}, not on "
+            f"{run.record['run_id']}; {REMEDY}"
+        )
     return StoredAttack(run, directory, record)
 
 
-def read_runs(root: Path) -> list[StoredRun]:
+class Found(NamedTuple):
+    """Finished runs, and a line for each that cannot be used."""
+
+    runs: list[StoredRun]
+    problems: list[str]
+
+
+def read_runs(root: Path) -> Found:
     """All finished runs in a store, by run_id."""
     if not root.is_dir():
         raise RunError(f"{root}: no such directory; `vibx train` makes one")
-    return [StoredRun(d, read_record(d)) for d in sorted(root.iterdir()) if is_finished(d)]
-
-
-def read_records(root: Path) -> list[Record]:
-    """The records of all finished runs in a store, by run_id."""
-    return [record for _, record in read_runs(root)]
+    found = Found([], [])
+    for directory in sorted(root.iterdir()):
+        if is_finished(directory):
+            try:
+                found.runs.append(StoredRun(directory, read_record(directory)))
+            except RunError as error:
+                found.problems.append(str(error))
+    return found
 
 
 def held_out_name(record: Record) -> str:
@@ -242,16 +313,17 @@ def matching(records: list[Record], conditions: str) -> list[Record]:
     return records
 
 
-def select(root: Path, conditions: str, *, key: str = "runs") -> list[StoredRun]:
+def select(root: Path, conditions: str, *, key: str = "runs") -> Found:
     """The finished runs of a store that satisfy the conditions of `matching`, the value of a key.
 
     Raises:
-      RunError: there is none.
+      RunError: there is none, and none that cannot be used.
     """
-    found = among(read_runs(root), conditions)
-    if not found:
+    stored, problems = read_runs(root)
+    found = among(stored, conditions)
+    if not found and not problems:
         raise RunError(f"{key}={conditions}: no finished run in {root} matches; see vibx runs")
-    return found
+    return Found(found, problems)
 
 
 def among(stored: list[StoredRun], conditions: str) -> list[StoredRun]:
@@ -281,22 +353,13 @@ def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
 
 def _read_metrics(directory: Path, needed: set[str]) -> Record:
     path = directory / METRICS
-    try:
-        record = json.loads(path.read_text(), parse_constant=_not_finite)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path}: cannot be used ({error}); make it again with force=true"
-        ) from error
+    record = read_sealed(path)
     if record.get("schema") != SCHEMA:
         raise RunError(f"{path}: schema {record.get('schema')}, this version reads {SCHEMA}")
     missing = needed - record.keys()
     if missing:
         raise RunError(f"{path}: lacks {', '.join(sorted(missing))}")
     return record
-
-
-def _not_finite(constant: str) -> float:
-    raise ValueError(f"holds {constant}")
 
 
 def _has(config: dict[str, Any], key: str) -> bool:

@@ -11,6 +11,7 @@ import scipy.stats
 from matplotlib.colors import to_rgb
 from matplotlib.path import Path
 
+from tests.records import with_arrays
 from tests.report.figure_runs import EYES, edited, grid, oklab, refused, write
 from vibx import store
 from vibx.report import published as paper
@@ -22,18 +23,16 @@ from vibx.store import StoredRun
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory):
     """Its runs; the posteriors are Gaussians of every shape, half of them turned."""
-    found = write(tmp_path_factory.mktemp("runs"), grid("figure2"))
     draw = np.random.default_rng(1)
-    for run in found:
-        path = run.directory / store.EMBEDDING
-        arrays = {
-            **np.load(path),
+    embedded = []
+    for run in write(tmp_path_factory.mktemp("runs"), grid("figure2")):
+        arrays = store.read_arrays(run, store.EMBEDDING) | {
             "cholesky": np.tril(draw.normal(size=(1000, 2, 2))),
             "decoder_kernel": draw.normal(size=(2, 10)),
             "decoder_bias": draw.normal(size=10),
         }
-        store.write_arrays(path, **arrays)
-    return found
+        embedded.append(with_arrays(run, store.EMBEDDING, arrays))
+    return embedded
 
 
 @pytest.fixture(scope="module")
@@ -187,14 +186,14 @@ def test_files_are_the_same_each_time_and_matplotlib_is_left_as_it_was(drawn, em
 
 def test_other_numbers_of_classes_have_their_colours_and_bits(embedded, tmp_path):
     for classes in (4, 12):
+        moved = []
         for run in embedded:
-            arrays = dict(np.load(run.directory / store.EMBEDDING))
+            arrays = store.read_arrays(run, store.EMBEDDING)
             for name in ("decoder_kernel", "decoder_bias"):
                 arrays[name] = np.resize(arrays[name], (*arrays[name].shape[:-1], classes))
             arrays["labels"] = arrays["labels"] % classes
-            (tmp_path / run.directory.name).mkdir(exist_ok=True)
-            store.write_arrays(tmp_path / run.directory.name / store.EMBEDDING, **arrays)
-        moved = [run._replace(directory=tmp_path / run.directory.name) for run in embedded]
+            directory = tmp_path / run.directory.name
+            moved.append(with_arrays(run, store.EMBEDDING, arrays, directory=directory))
         figure, _ = figure2.figure2(moved)
         digits = [text.get_text() for text in figure.legends[0].get_texts()]
         assert digits == [str(digit) for digit in range(classes)]
@@ -226,4 +225,4 @@ def test_a_run_without_its_embedding_is_refused(embedded, tmp_path):
     bare = [*embedded[:2], StoredRun(tmp_path, embedded[2].record)]
     message = refused(figure2.figure2, bare)
     assert str(tmp_path / store.EMBEDDING) in message
-    assert "train that run again" in message
+    assert "make it again with force=true" in message

@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from tests import records
 from tests.report.attack_records import BETAS, arrays_of, beta_of, edited, objective
 from tests.report.figure_runs import EYES, oklab, refused
 from vibx import store
@@ -82,9 +83,7 @@ def test_borders_follow_the_votes_and_circles_what_the_attack_saw(attacked):
 
 def with_arrays(attack, arrays):
     directory = attack.directory.with_name(f"{attack.directory.name}-changed")
-    directory.mkdir(exist_ok=True)
-    store.write_arrays(directory / store.ADVERSARIAL, **arrays)
-    return attack._replace(directory=directory)
+    return records.with_arrays(attack, store.ADVERSARIAL, arrays, directory=directory)
 
 
 def test_the_legend_names_borders_and_the_circle(drawn):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from tests.records import write_run
+from tests.records import with_arrays, write_run
 from tests.report.table_runs import SPREAD, train, validated, with_optimizer
 from vibx import store
 from vibx.report.drawings import Source, table1
@@ -50,11 +50,12 @@ def test_the_order_of_the_runs_does_not_matter(configs, tmp_path):
 def test_an_answer_is_that_of_the_averaged_samples(configs, tmp_path):
     stored = train(tmp_path, configs, vib=0.0121, others=0.0137)
     before = table1.table1(stored)
+    changed = []
     for run in stored:
-        arrays = dict(np.load(run.directory / store.PREDICTIONS))
+        arrays = store.read_arrays(run, store.PREDICTIONS)
         arrays["class_1"] = (arrays["labels"] + 1) % 10
-        store.write_arrays(run.directory / store.PREDICTIONS, **arrays)
-    pd.testing.assert_frame_equal(table1.table1(stored), before)
+        changed.append(with_arrays(run, store.PREDICTIONS, arrays))
+    pd.testing.assert_frame_equal(table1.table1(changed), before)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +184,9 @@ def test_runs_without_test_errors_are_refused(configs, tmp_path):
 
 def test_predictions_are_there_and_of_the_same_images(configs, tmp_path):
     stored = train(tmp_path, configs, vib=0.01, others=0.02)
-    path = stored[7].directory / store.PREDICTIONS
-    arrays = dict(np.load(path))
-    store.write_arrays(path, **{name: array[::-1] for name, array in arrays.items()})
+    arrays = store.read_arrays(stored[7], store.PREDICTIONS)
+    backwards = {name: array[::-1] for name, array in arrays.items()}
+    stored[7] = with_arrays(stored[7], store.PREDICTIONS, backwards)
     refused(stored, f"{configs[7].run_id}: its test images are not those")
-    path.unlink()
+    (stored[7].directory / store.PREDICTIONS).unlink()
     refused(stored, f"{configs[7].run_id}/predictions.npz: missing")

@@ -1,11 +1,15 @@
 """`vibx attack`: attack finished runs, re-evaluate them under independent noise, keep both."""
 
+import contextlib
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from vibx import config, store
-from vibx.display import RESULTS, fraction_bar
+from vibx.commands import end, named_in
+from vibx.display import RESULTS, fraction_bar, show_warnings
+from vibx.experiments import read_attack
+from vibx.files import lock
 from vibx.report.screen import attack_table, audit_table
 from vibx.robustness.config import AttackConfig, Audit, parse_attack
 
@@ -13,26 +17,43 @@ from vibx.robustness.config import AttackConfig, Audit, parse_attack
 def main(cfg: DictConfig) -> None:
     """Attack the chosen runs and print what came of it."""
     attack, execution = parse_attack(cfg)
-    chosen = store.select(Path(execution.root), execution.runs)
+    show_warnings()
+    chosen, problems = store.select(Path(execution.root), execution.runs)
     for run in chosen:
         attack.check_sizes(config.parse_config(run.record["config"]))
-    results = [attacked(run, attack, force=execution.force) for run in chosen]
+    results = []
+    for run in chosen:
+        with named_in(problems):
+            results.append(attacked(run, attack, force=execution.force))
     if isinstance(attack.attack, Audit):
         for result in results:
             RESULTS.print(audit_table(result))
-    else:
+    elif results:
         RESULTS.print(attack_table(results))
+    end(problems)
 
 
 def attacked(run: store.StoredRun, attack: AttackConfig, *, force: bool) -> store.Record:
-    """What an attack finds on a run, from its file if it has been there."""
+    """What an attack finds on a run, from its file if it has been there; the run is held."""
+    directory = store.attack_directory(run, attack.name)
+    if store.is_finished(directory) and not force:
+        return read_attack(run, attack).record
+
     from vibx.robustness.run import attack_run  # imports jax
 
-    directory = store.attack_directory(run, attack.name)
-    with store.lock(directory, work="attacked"):
-        if force:
-            store.clear(directory)
-        if store.is_finished(directory):
-            return store.read_attack(run, attack.name).record
-        with fraction_bar(f"{run.record['run_id']} {attack.attack.name}") as on_progress:
-            return attack_run(run, attack, on_progress=on_progress)
+    store.require_weights(run)
+    with contextlib.ExitStack() as held:
+        held.enter_context(lock(run.directory, work="attacked", shared=True))
+        held.callback(remove_empty, directory.parent)
+        place = held.enter_context(store.working(directory, work="attacked", force=force))
+        if store.is_finished(place):  # by a process that held the lock until now
+            return read_attack(run, attack).record
+        title = f"{run.record['run_id']} {attack.attack.name}"
+        on_progress = held.enter_context(fraction_bar(title))
+        return attack_run(run, attack, place, on_progress=on_progress)
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove a directory in which nothing is."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()

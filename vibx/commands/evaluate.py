@@ -6,7 +6,9 @@ from omegaconf import DictConfig
 
 from vibx import store
 from vibx.choices import require
+from vibx.commands import end, named_in
 from vibx.display import RESULTS
+from vibx.files import lock
 from vibx.report.screen import run_table
 
 
@@ -14,13 +16,18 @@ def main(cfg: DictConfig) -> None:
     """Evaluate the chosen runs, print their table and keep each result beside the record."""
     samples = cfg.mc_samples
     require(isinstance(samples, int) and samples >= 1, "mc_samples", samples, "at least 1")
-    chosen = store.select(Path(cfg.root), cfg.runs)
+    chosen, problems = store.select(Path(cfg.root), cfg.runs)
+    for run in chosen:
+        store.require_weights(run)
 
     from vibx.training.run import evaluate  # imports jax
 
     evaluated = []
-    for directory, record in chosen:
-        sections = evaluate(record["config"], directory, mc_samples=samples)
-        store.write_json(directory / f"evaluation-mc{samples}.json", sections)
-        evaluated.append(record | sections)
-    RESULTS.print(run_table(evaluated))
+    for run in chosen:
+        with named_in(problems), lock(run.directory, work="evaluated", shared=True):
+            sections = evaluate(run, mc_samples=samples)
+            store.write_evaluation(run, sections, mc_samples=samples)
+            evaluated.append(run.record | sections)
+    if evaluated:
+        RESULTS.print(run_table(evaluated))
+    end(problems)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vibx import store
 from vibx.choices import one_of, refuse_unknown, require
 from vibx.display import MESSAGES, RESULTS
 from vibx.errors import FailedRunError, UserError
 from vibx.experiments import SCALES, Archive, Collected, command_of
+from vibx.files import write_whole
 from vibx.report import drawings
 from vibx.report.drawings import Drawing, Source
 
@@ -107,7 +107,7 @@ def show(drawing: Drawing, sources: list[Source], output: Path) -> None:
     files = drawing.draw(*sources)
     output.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        store.write_whole(output / name, content)
+        write_whole(output / name, content)
     scale = ",".join(source.scale for source in sources)
     paths = " ".join(str(output / name) for name in files)
     RESULTS.print(f"{drawing.title}, scale={scale}: {paths}", soft_wrap=True, markup=False)

@@ -7,9 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from vibx import config
 from vibx.display import RESULTS
-from vibx.errors import Stop
+from vibx.errors import LockedError, Stop
 from vibx.report.screen import run_summary, run_table
-from vibx.store import LockedError
 from vibx.training.launch import Job, launch
 
 

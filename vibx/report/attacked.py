@@ -26,7 +26,7 @@ NORMS = ["l0_8_bits", "l0_visible", "l2", "linf"]
 
 def read(attack: StoredAttack) -> Arrays:
     """What the attack found, image by image."""
-    return store.read_arrays(attack.directory / store.ADVERSARIAL)
+    return store.read_arrays(attack, store.ADVERSARIAL)
 
 
 def outcomes(arrays: Arrays) -> npt.NDArray[np.str_]:

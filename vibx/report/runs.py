@@ -159,5 +159,5 @@ def wrong_answers(models: Models) -> dict[str, Wrong]:
 
 def predictions(run: StoredRun) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
     """The labels of a run's test images, and the classes that it predicts."""
-    arrays = store.read_arrays(run.directory / store.PREDICTIONS)
+    arrays = store.read_arrays(run, store.PREDICTIONS)
     return arrays["labels"], arrays["class_mc"]

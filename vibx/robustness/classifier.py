@@ -31,7 +31,7 @@ def classifier_of(run: store.StoredRun, samples: int | None) -> jax.tree_util.Pa
       RunError: its weights are not there.
     """
     cfg = config.parse_config(run.record["config"])
-    parameters = read_weights(run.directory, cfg)
+    parameters = read_weights(run)
     return classifier(model_definition(cfg), parameters, samples=samples)
 
 
@@ -84,7 +84,7 @@ def logits_of_images(run: store.StoredRun, images: Images) -> GaussianLogits | N
       RunError: its weights are not there.
     """
     cfg = config.parse_config(run.record["config"])
-    return gaussian_logits(model_definition(cfg), read_weights(run.directory, cfg), images)
+    return gaussian_logits(model_definition(cfg), read_weights(run), images)
 
 
 @functools.partial(jax.jit, static_argnums=0)

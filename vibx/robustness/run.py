@@ -5,7 +5,9 @@ What holds: the model's answers to the same image, re-evaluated under independen
 """
 
 import functools
+import logging
 import shutil
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ from vibx.attacks.scoring import Norms, norms, reevaluate, share_of, to_8_bits
 from vibx.attacks.settings import Attack
 from vibx.choices import found_by_schema
 from vibx.data import DataInfo, load_test
+from vibx.files import FILES, arrays_in, lock, read_listed, read_sealed, write_arrays, write_sealed
 from vibx.robustness.audit import NothingToAttackError, audit
 from vibx.robustness.classifier import classifier_of, logits_of_images
 from vibx.robustness.config import AttackConfig, Audit
@@ -33,11 +36,15 @@ NO_TARGET = -1
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
+logger = logging.getLogger(__name__)
+
 attacks.import_modules()
 
 
-def attack_run(run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress) -> store.Record:
-    """Attack a finished run and write what comes of it in its directory, metrics.json last.
+def attack_run(
+    run: store.StoredRun, cfg: AttackConfig, directory: Path, *, on_progress: Progress
+) -> store.Record:
+    """Attack a finished run and write what comes of it in a directory, metrics.json last.
 
     `on_progress` is told the fraction of the work that is done.
 
@@ -47,7 +54,7 @@ def attack_run(run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
     """
     start = utc_now()
     cfg.check_sizes(config.parse_config(run.record["config"]))
-    measured = measure(cfg.attack, run, cfg, on_progress=on_progress)
+    measured = measure(cfg.attack, run, cfg, directory, on_progress=on_progress)
     record = {
         "schema": store.SCHEMA,
         "run_id": run.record["run_id"],
@@ -55,13 +62,17 @@ def attack_run(run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
         **measured,
         "provenance": store.provenance(device=device_name(), start=start, end=utc_now()),
     }
-    store.write_json(store.attack_directory(run, cfg.name) / store.METRICS, record)
-    return record
+    return store.write_record(directory, record)
 
 
 @found_by_schema
 def measure(
-    settings: Attack, run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
+    settings: Attack,
+    run: store.StoredRun,
+    cfg: AttackConfig,
+    directory: Path,
+    *,
+    on_progress: Progress,
 ) -> dict[str, Any]:
     """What metrics.json says of an attack on a run; what it found of each image is written."""
     raise NotImplementedError
@@ -69,38 +80,71 @@ def measure(
 
 @measure.register_family(Attack)
 def _(
-    settings: Attack, run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
+    settings: Attack,
+    run: store.StoredRun,
+    cfg: AttackConfig,
+    directory: Path,
+    *,
+    on_progress: Progress,
 ) -> dict[str, Any]:
     # Results are kept in parts of `PART` images: an interrupted attack loses one at most.
     classify = classifier_of(run, cfg.samples)
     attacked, labels = attack_tasks(run, cfg)
     n = len(labels)
-    directory = store.attack_directory(run, cfg.name)
     parts = directory / PARTS
     parts.mkdir(parents=True, exist_ok=True)
     found: list[Arrays] = []
     for start in range(0, n, PART):
         rows = np.arange(start, min(start + PART, n))
-        path = parts / f"{start:05}.npz"
-        if not path.exists():
+        identity = {"run_id": run.record["run_id"], "attack": cfg.name, "start": start}
+        arrays = read_part(parts, identity)
+        if arrays is None:
             progress = part_of(on_progress, start / n, len(rows) / n)
             part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], attacked)
             arrays = attack_images(classify, cfg, part, on_progress=progress)
-            index = np.asarray(cfg.indices)[rows]
-            store.write_arrays(path, index=index, label=labels[rows], **arrays)
-        found.append(store.read_arrays(path))
+            arrays |= {"index": np.asarray(cfg.indices)[rows], "label": np.asarray(labels[rows])}
+            write_part(parts, identity, arrays)
+        found.append(arrays)
     arrays = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     exact = exact_answers(run, cfg, arrays) if cfg.attack.votes_decide else {}
     there = {name: values for name, values in exact.items() if values is not None}
-    store.write_arrays(directory / store.ADVERSARIAL, **arrays, **there)
+    write_arrays(directory / store.ADVERSARIAL, **arrays, **there)
     shutil.rmtree(parts)
     means = {name: None if v is None else float(v.mean()) for name, v in exact.items()}
     return summary(arrays) | means
 
 
+def write_part(parts: Path, identity: dict[str, Any], arrays: Arrays) -> None:
+    """Keep the result of some images, sealed with which they are."""
+    name = f"{identity['start']:05}"
+    write_arrays(parts / f"{name}.npz", **arrays)
+    write_sealed(parts / f"{name}.json", identity, files=[f"{name}.npz"])
+
+
+def read_part(parts: Path, identity: dict[str, Any]) -> Arrays | None:
+    """The result of some images; None where there is none yet, or it is not as it was written."""
+    name = f"{identity['start']:05}"
+    if not (parts / f"{name}.json").exists():
+        return None
+    try:
+        seal = read_sealed(parts / f"{name}.json")
+        if identity.items() <= seal.items():
+            return arrays_in(read_listed(parts, f"{name}.npz", seal[FILES]))
+        problem = f"{parts / name}: of another attack"
+    except store.RunError as error:
+        problem = str(error).partition("; ")[0]
+    logger.warning("%s; its images are attacked again", problem)
+    return None
+
+
 @measure.register(Audit)
 def _(
-    settings: Audit, run: store.StoredRun, cfg: AttackConfig, *, on_progress: Progress
+    settings: Audit,
+    run: store.StoredRun,
+    cfg: AttackConfig,
+    directory: Path,
+    *,
+    on_progress: Progress,
 ) -> dict[str, Any]:
     assert cfg.samples is not None  # AttackConfig refuses it
     attacked, labels = attack_tasks(run, cfg)
@@ -128,12 +172,13 @@ def transfer_source(run: store.StoredRun, conditions: str | None) -> Classify | 
     """
     if conditions is None:
         return None
-    found = store.select(run.directory.parent, conditions, key="attack.transfer_from")
+    found = store.select(run.directory.parent, conditions, key="attack.transfer_from").runs
     own = data_info(run)
     for source in found:
         info = data_info(source)
         if (info, info.source) == (own, own.source):
-            return classifier_of(source, None)
+            with lock(source.directory, work="attacked", shared=True):
+                return classifier_of(source, None)
     raise store.RunError(f"attack.transfer_from={conditions}: no run on {own.source}")
 
 

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from vibx import config, store
 from vibx.evaluation.measure import measures
+from vibx.files import FILES, sha256, write_whole
 from vibx.store import StoredRun
 from vibx.training.run import device_name, evaluate, utc_now
 from vibx.training.weights import exported, read_weights
-
-CARD = "README.md"
 
 
 def export_run(run: StoredRun, output: Path, *, dtype: str) -> Path:
@@ -23,18 +22,20 @@ def export_run(run: StoredRun, output: Path, *, dtype: str) -> Path:
     start = utc_now()
     cfg = config.parse_config(run.record["config"])
     directory = output / run.record["run_id"]
-    content = exported(read_weights(run.directory, cfg), cfg, dtype=dtype)
+    content = exported(read_weights(run), cfg, dtype=dtype)
     directory.mkdir(parents=True, exist_ok=True)
-    store.write_whole(directory / store.WEIGHTS, content)
-    record = run.record | evaluate(run.record["config"], directory, mc_samples=cfg.mc_samples)
+    write_whole(directory / store.WEIGHTS, content)
+    weights = sha256(directory / store.WEIGHTS)
+    written = StoredRun(directory, run.record | {FILES: {store.WEIGHTS: weights}})
+    record = run.record | evaluate(written, mc_samples=cfg.mc_samples)
     record["exported"] = {
         "dtype": dtype,
-        "from_record_sha256": store.sha256(run.directory / store.METRICS),
-        "weights_sha256": store.sha256(directory / store.WEIGHTS),
+        "from_record_sha256": sha256(run.directory / store.METRICS),
+        "weights_sha256": weights,
         "provenance": store.provenance(device=device_name(), start=start, end=utc_now()),
     }
-    store.write_whole(directory / CARD, card(record, run.record).encode())
-    store.write_json(directory / store.METRICS, record)
+    write_whole(directory / store.CARD, card(record, run.record).encode())
+    store.write_record(directory, record)
     return directory
 
 

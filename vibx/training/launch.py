@@ -6,14 +6,13 @@ together where that is faster, and one after another through it where it is not.
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vibx import store
 from vibx.config import Config, Execution
 from vibx.display import RESULTS, TrainingDisplay, show_warnings
-from vibx.errors import Interrupted, UserError
+from vibx.errors import Interrupted, LockedError, UserError
 
 logger = logging.getLogger("vibx")
 
@@ -39,11 +38,12 @@ def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
     for cfg, execution in jobs:
         directory = directory_of(cfg, execution)
         if store.is_finished(directory) and not execution.force:
-            outcomes[cfg.run_id] = store.read_record(directory)
-    if len(outcomes) == 1 == len(jobs):
+            outcomes[cfg.run_id] = recorded(directory)
+    finished = [outcome for outcome in outcomes.values() if not isinstance(outcome, Exception)]
+    if len(finished) == 1 == len(jobs):
         RESULTS.print(f"{jobs[0][0].run_id} is finished; force=true trains it again")
-    elif outcomes:
-        RESULTS.print(f"{len(outcomes)} runs are finished; force=true trains them again")
+    elif finished:
+        RESULTS.print(f"{len(finished)} runs are finished; force=true trains them again")
     pending = {cfg for cfg, _ in jobs if cfg.run_id not in outcomes}
     if pending:
         with TrainingDisplay([cfg.epochs for cfg in pending]) as display:
@@ -52,6 +52,14 @@ def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
                 if unfinished:
                     outcomes |= train_group(unfinished, execution, display, at_once=len(group))
     return {cfg.run_id: outcomes[cfg.run_id] for cfg, _ in jobs}
+
+
+def recorded(directory: Path) -> store.Record | Exception:
+    """A finished run's record, or why it cannot be used."""
+    try:
+        return store.read_record(directory)
+    except store.RunError as error:
+        return error
 
 
 def directory_of(cfg: Config, execution: Execution) -> Path:
@@ -87,36 +95,34 @@ def train_group(
 
     outcomes: Outcomes = {}
     with contextlib.ExitStack() as locks:
-        directories = {}
+        places = {}
         for cfg in group:
             directory = directory_of(cfg, execution)
             try:
-                locks.enter_context(working_on(directory))
-            except (store.LockedError, OSError) as error:
+                place = locks.enter_context(working_on(directory, force=execution.force))
+            except (LockedError, OSError) as error:
                 outcomes[cfg.run_id] = error
                 continue
-            if execution.force:
-                store.clear(directory)
-            if store.is_finished(directory):  # by a process that held the lock until now
-                outcomes[cfg.run_id] = store.read_record(directory)
+            if store.is_finished(place):  # by a process that held the lock until now
+                outcomes[cfg.run_id] = recorded(place)
             else:
-                directories[cfg] = directory
-        if directories:
-            outcomes |= train_locked(directories, execution, display, axis=axis_length(at_once))
+                places[cfg] = place
+        if places:
+            outcomes |= train_locked(places, execution, display, axis=axis_length(at_once))
     return outcomes
 
 
 def train_locked(
-    directories: dict[Config, Path], execution: Execution, display: TrainingDisplay, *, axis: int
+    places: dict[Config, Path], execution: Execution, display: TrainingDisplay, *, axis: int
 ) -> Outcomes:
     """Train runs together under the progress display; says how a stop is taken up again."""
     from vibx.training.run import train_runs
 
-    epochs = {cfg.run_id: cfg.epochs for cfg in directories}
+    epochs = {cfg.run_id: cfg.epochs for cfg in places}
     try:
         with display.showing(epochs):
             trained = train_runs(
-                directories,
+                places,
                 axis=axis,
                 eval_every=execution.eval_every,
                 checkpoint_every=execution.checkpoint_every,
@@ -124,7 +130,10 @@ def train_locked(
             )
     except Interrupted as stop:
         what = next(iter(epochs)) if len(epochs) == 1 else f"{len(epochs)} runs"
-        raise Interrupted(f"{what}: {stop}; the same command resumes it") from None
+        same = "the same command"
+        if any(place.name == cfg.run_id for cfg, place in places.items()) and execution.force:
+            same += " without force=true"  # nothing was finished: it would start over
+        raise Interrupted(f"{what}: {stop}; {same} resumes it") from None
     except UserError as error:
         return dict.fromkeys(epochs, error)
     except Exception:
@@ -134,16 +143,16 @@ def train_locked(
 
 
 @contextlib.contextmanager
-def working_on(directory: Path) -> Iterator[None]:
-    """Hold a run's directory and log to its train.log; remove it if the run never got started."""
-    with store.lock(directory):
+def working_on(directory: Path, *, force: bool) -> Iterator[Path]:
+    """Hold a run's directory, log to its train.log, and yield where to train."""
+    with store.working(directory, work="trained", force=force) as place:
+        if place != directory and not store.has_whole_checkpoint(place, directory.name):
+            store.clear(place)  # what an earlier force=true left is of no use
         handler = logging.FileHandler(directory / store.LOG, delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         try:
-            yield
+            yield place
         finally:
             logger.removeHandler(handler)
             handler.close()
-            if not (directory / store.CONFIG).exists():
-                shutil.rmtree(directory)

@@ -1,4 +1,4 @@
-"""The epochs of a group of runs, from their latest checkpoint to the end."""
+"""The epochs of a group of runs, from where each was to the end."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vibx.config import Config
 from vibx.data import Images
 from vibx.tracing import program, traceable
-from vibx.training.checkpoint import Checkpoints
+from vibx.training.checkpoint import Saved
 from vibx.training.group import padded, replicated, stacked, unstacked
 from vibx.training.optimizer import learning_rate
 from vibx.training.state import TrainState
@@ -34,17 +34,10 @@ class Epoch(NamedTuple):
         return unstacked(self.states, self.run, runs=self.axis)
 
 
-def start(cfg: Config, checkpoints: Checkpoints) -> TrainState:
-    """A run's state at its latest checkpoint, or before the first step."""
-    if checkpoints.epoch:
-        return checkpoints.restore(cfg)
-    return compiled_initial_state(cfg)(jax.random.key(cfg.seed))
-
-
 def train(
-    cfgs: Sequence[Config], images: Images, checkpoints: Sequence[Checkpoints], *, axis: int
+    cfgs: Sequence[Config], images: Images, starts: Sequence[Saved], *, axis: int
 ) -> Iterator[list[Epoch]]:
-    """Train runs of one program from their checkpoints, and yield their epochs of each round.
+    """Train runs of one program from where each was, and yield their epochs of each round.
 
     A run that is through, or whose objective is no longer finite, goes on unseen until the others
     are through too: it does not touch them.
@@ -52,18 +45,19 @@ def train(
     Args:
       cfgs: configurations of the runs.
       images: what all of them are trained on.
-      checkpoints: of each run, where it starts.
+      starts: of each run, where it starts.
       axis: length of the run axis; its spare places repeat the last run.
     """
     (_,) = {program(cfg) for cfg in cfgs}
-    pairs = zip(cfgs, checkpoints, strict=True)
-    state = stacked(padded([start(*pair) for pair in pairs], length=axis))
+    states = [first_state(cfg, start) for cfg, start in zip(cfgs, starts, strict=True)]
+    state = stacked(padded(states, length=axis))
+    del states
     traced = stacked(padded([traceable(cfg) for cfg in cfgs], length=axis))
     seeds = [jax.random.key_data(jax.random.key(cfg.seed)) for cfg in cfgs]
     key = jax.random.wrap_key_data(stacked(padded(seeds, length=axis)))
     images = replicated(images, runs=axis)
     run_epoch = compiled_epoch(cfgs[0], runs=axis)
-    epochs, saved = cfgs[0].epochs, [c.epoch or 0 for c in checkpoints]
+    epochs, saved = cfgs[0].epochs, [start.epoch for start in starts]
     for rounds in range(1, epochs - min(saved) + 1):
         begin = time.perf_counter()
         state, measured = jax.block_until_ready(run_epoch(traced, state, images, key))
@@ -81,6 +75,13 @@ def train(
             for run, cfg in enumerate(cfgs)
             if saved[run] + rounds <= epochs
         ]
+
+
+def first_state(cfg: Config, start: Saved) -> TrainState:
+    """A run's state where it starts."""
+    if start.state is not None:
+        return start.state
+    return compiled_initial_state(cfg)(jax.random.key(cfg.seed))
 
 
 def first_learning_rate(cfg: Config, epoch: int) -> float:

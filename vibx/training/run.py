@@ -25,8 +25,9 @@ from vibx.encodings import Deterministic, DiagonalGaussian, FullCovarianceGaussi
 from vibx.errors import FailedRunError, Interrupted, UserError
 from vibx.evaluation.measure import measures
 from vibx.evaluation.predict import Values, predict, summarise
+from vibx.files import write_arrays
 from vibx.information import bits
-from vibx.training.checkpoint import Checkpoints
+from vibx.training.checkpoint import Checkpoints, Row, Saved
 from vibx.training.loop import Epoch, train
 from vibx.training.state import Parameters, evaluated_parameters, model_definition, model_with
 from vibx.training.streams import Stream, stream
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 EMBEDDED_IMAGES = 1000  # Figure 2
 
-Row = dict[str, Any]
 Outcomes = dict[Config, store.Record | Exception]
 
 
@@ -48,12 +48,22 @@ class Run:
     """A run at work in its directory: its checkpoints, its history, and in the end its record."""
 
     def __init__(self, cfg: Config, directory: Path):
-        self.start = utc_now()
+        self.started = utc_now()
         self.cfg = cfg
         self.directory = directory
-        store.write_config(directory, cfg.to_dict())
-        self.checkpoints = Checkpoints(directory / store.CHECKPOINTS)
-        self.history = store.read_history(directory, until_epoch=self.checkpoints.epoch or 0)
+        self.checkpoints = Checkpoints(directory, cfg)
+        self.history: list[Row] = []
+
+    def start(self) -> Saved:
+        """Where the run goes on: its latest checkpoint, or before the first epoch.
+
+        Raises:
+          DamagedError: its checkpoints are not whole.
+        """
+        saved = self.checkpoints.latest()
+        self.history = list(saved.history)
+        store.write_config(self.directory, self.cfg.to_dict())
+        return saved
 
     def record_epoch(self, epoch: Epoch, data: Dataset, *, evaluate: bool, save: bool) -> Row:
         """Add an epoch to the history, and a checkpoint to the directory if it is due."""
@@ -67,16 +77,20 @@ class Run:
             row |= held_out_columns(self.cfg, parameters, data)
         self.history.append(row)
         if save:
-            store.write_history(self.directory, self.history)
-            self.checkpoints.save(epoch.number, epoch.state)
+            self.checkpoints.save(Saved(epoch.number, epoch.state, self.history))
+            store.write_history(self.directory, self.history)  # after it: promises a checkpoint
         return row
 
     def finish(self, data: Dataset) -> store.Record:
         """Evaluate the last checkpoint and write what the run leaves, metrics.json last."""
-        parameters = evaluated_parameters(self.checkpoints.restore(self.cfg))
-        sections = results(self.cfg, parameters, data, self.directory)
-        record = make_record(self.cfg, sections, self.history, start=self.start)
-        store.write_json(self.directory / store.METRICS, record)
+        saved = self.checkpoints.read(self.cfg.epochs)
+        assert saved.state is not None
+        sections = results(self.cfg, evaluated_parameters(saved.state), data, self.directory)
+        store.write_config(self.directory, self.cfg.to_dict())
+        store.write_history(self.directory, saved.history)
+        record = make_record(self.cfg, sections, saved.history, start=self.started)
+        record = store.write_record(self.directory, record)
+        self.checkpoints.keep_latest()
         logger.info("finished %s", self.cfg.run_id)
         return record
 
@@ -101,14 +115,16 @@ def train_runs(
     """
     outcomes: Outcomes = {}
     group: list[Run] = []
+    starts: list[Saved] = []
     data = dataset(next(iter(directories)).data)
-    with contextlib.ExitStack() as stack, stop_requests() as requested:
+    with stop_requests() as requested:
         for cfg, directory in directories.items():
             with own_failure(cfg, outcomes):
-                group.append(run := Run(cfg, directory))
-                stack.enter_context(run.checkpoints)
-        cfgs, checkpoints = [run.cfg for run in group], [run.checkpoints for run in group]
-        for epochs in train(cfgs, data.train, checkpoints, axis=axis) if group else ():
+                run = Run(cfg, directory)
+                starts.append(run.start())
+                group.append(run)
+        cfgs = [run.cfg for run in group]
+        for epochs in train(cfgs, data.train, starts, axis=axis) if group else ():
             stop = requested()
             for epoch in epochs:
                 run = group[epoch.run]
@@ -143,13 +159,15 @@ def own_failure(cfg: Config, outcomes: Outcomes) -> Iterator[None]:
         outcomes[cfg] = error
 
 
-def evaluate(
-    stored_config: dict[str, Any], directory: Path, *, mc_samples: int
-) -> dict[str, dict[str, Any]]:
-    """The record's sections for a finished run, with another number of samples."""
-    cfg = dataclasses.replace(config.parse_config(stored_config), mc_samples=mc_samples)
-    data = dataset(cfg.data)
-    parameters = read_weights(directory, cfg)
+def evaluate(run: store.StoredRun, *, mc_samples: int) -> dict[str, dict[str, Any]]:
+    """The record's sections for a finished run, with another number of samples.
+
+    Raises:
+      RunError: its weights are not there, or (DamagedError) not as they were written.
+    """
+    parameters = read_weights(run)
+    cfg = config.parse_config(run.record["config"])
+    cfg, data = dataclasses.replace(cfg, mc_samples=mc_samples), dataset(cfg.data)
     return {
         name: measure(cfg, parameters, images)[1]
         for name, images in (("train", data.train), (data.held_out_name, data.held_out))
@@ -205,9 +223,9 @@ def results(
     _, train_section = measure(cfg, parameters, data.train)
     values, section = measure(cfg, parameters, data.held_out)
     stored = {m.stored_as: values[m.name] for m in measures() if m.stored_as}
-    store.write_arrays(directory / store.PREDICTIONS, labels=data.held_out.labels, **stored)
+    write_arrays(directory / store.PREDICTIONS, labels=data.held_out.labels, **stored)
     if cfg.K == 2 and isinstance(cfg.decoder, schemas.Linear):
-        store.write_arrays(directory / store.EMBEDDING, **embedding(cfg, parameters, data.held_out))
+        write_arrays(directory / store.EMBEDDING, **embedding(cfg, parameters, data.held_out))
     return {"train": train_section, data.held_out_name: section}
 
 

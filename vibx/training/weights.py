@@ -1,45 +1,41 @@
 """The weights that stand for a finished run: from its checkpoint, or exported as safetensors."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
-from vibx import store
+from vibx import config, store
 from vibx.config import Config
 from vibx.training.checkpoint import Checkpoints
 from vibx.training.state import Parameters, evaluated_parameters, state_shape
 
 
-def read_weights(directory: Path, cfg: Config) -> Parameters:
-    """The weights of a run in its directory, as float32.
+def read_weights(run: store.StoredRun) -> Parameters:
+    """The weights of a finished run, as float32.
 
     Raises:
-      RunError: they are not there, or damaged.
+      RunError: they are not there, or (DamagedError) not as they were written.
     """
-    exported = directory / store.WEIGHTS
-    if exported.exists():
-        return read_exported(exported, cfg)
-    if not (directory / store.CHECKPOINTS).is_dir():
-        raise store.RunError(f"{directory} has no weights: train that run again with force=true")
-    with Checkpoints(directory / store.CHECKPOINTS) as checkpoints:
-        return evaluated_parameters(checkpoints.restore(cfg))
+    cfg = config.parse_config(run.record["config"])
+    if (run.directory / store.WEIGHTS).exists():
+        return read_exported(run, cfg)
+    store.require_weights(run)
+    saved = Checkpoints(run.directory, cfg).read(cfg.epochs)
+    assert saved.state is not None
+    return evaluated_parameters(saved.state)
 
 
-def read_exported(path: Path, cfg: Config) -> Parameters:
+def read_exported(run: store.StoredRun, cfg: Config) -> Parameters:
     """The weights in a safetensors file, as float32."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = {name: np.float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise store.RunError(f"{path}: cannot be used ({error}); export it again") from error
+    arrays = load(store.read_file(run, store.WEIGHTS))
+    found = {name: np.float32(array) for name, array in arrays.items()}
     shapes = state_shape(cfg).parameters
     expected = {name: leaf.shape for name, leaf in named(shapes)}
     if {name: array.shape for name, array in found.items()} != expected:
+        path = run.directory / store.WEIGHTS
         raise store.RunError(f"{path}: its weights are not those of its configuration")
     return jax.tree.unflatten(jax.tree.structure(shapes), [found[name] for name in expected])
 

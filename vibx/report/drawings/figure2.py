@@ -62,7 +62,7 @@ def figure2(stored: list[StoredRun]) -> tuple[Figure, pd.DataFrame]:
     """
     runs.require_panel(stored, runs.K2)
     chosen = [first_seed(stored, beta) for beta in paper.FIGURE_2]
-    embeddings = [store.read_arrays(run.directory / store.EMBEDDING) for run in chosen]
+    embeddings = [store.read_arrays(run, store.EMBEDDING) for run in chosen]
     classes = len(embeddings[0]["decoder_bias"])
     colors = np.resize(CLASS_COLORS, classes)
     figure = Figure(figsize=(style.WIDTH, 2.5))
