@@ -167,7 +167,7 @@ def compared(wrong: Sequence[Wrong], statistic: Callable[[Array], Array]) -> Mea
 
 def wrong_answers(stored: Iterable[StoredRun], predicted: str) -> Wrong:
     """Whether runs are wrong with one sample (`class_1`) or the average of all (`class_mc`)."""
-    arrays = [store.read_arrays(run.directory / store.PREDICTIONS) for run in stored]
+    arrays = [store.read_arrays(run, store.PREDICTIONS) for run in stored]
     return np.stack([found[predicted] != found["labels"] for found in arrays])
 
 

@@ -130,7 +130,7 @@ def size(records: tuple[dict[str, float], dict[str, float]]) -> tuple[int, int]:
 
 def answers(run: StoredRun) -> tuple[Classes, Classes]:
     """A run's classes of the test images with one sample, and with the average of all."""
-    arrays = store.read_arrays(run.directory / store.PREDICTIONS)
+    arrays = store.read_arrays(run, store.PREDICTIONS)
     return arrays["class_1"], arrays["class_mc"]
 
 

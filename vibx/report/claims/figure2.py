@@ -67,7 +67,7 @@ def information_about_class(found: Found) -> Measured:
 
 def read(run: StoredRun) -> Embedding:
     """What a run left of its embedding."""
-    return store.read_arrays(run.directory / store.EMBEDDING)
+    return store.read_arrays(run, store.EMBEDDING)
 
 
 def widths(embedding: Embedding) -> Array:
