@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.records import CLASSES, IMAGES, section, write_attack, write_run
 from vibx import experiments, store
+from vibx.files import write_arrays
 from vibx.report import published
 
 SEEDS = 0, 1, 2
@@ -88,11 +89,11 @@ def write(root, cfg, world, values):
         predicted[name] = labels.copy()
         wrong = ORDER[: round(error * IMAGES)]
         predicted[name][wrong] = (labels[wrong] + 1) % CLASSES
-    store.write_arrays(
+    write_arrays(
         run.directory / store.PREDICTIONS, labels=labels, log_probability_mc=labels, **predicted
     )
     if cfg.K == 2:
-        store.write_arrays(run.directory / store.EMBEDDING, **embedding(world, cfg.beta))
+        write_arrays(run.directory / store.EMBEDDING, **embedding(world, cfg.beta))
     for images, one, average, izy in (
         ("train", "train_1", "train_mc", "izy_train"),
         (held_out, "error_1", "error_mc", "izy_test"),
@@ -104,8 +105,7 @@ def write(root, cfg, world, values):
             distortion_bits=math.log2(CLASSES) - values[izy],
             rate_bits=values["rate"],
         )
-    store.write_json(run.directory / store.METRICS, run.record)
-    return run
+    return run._replace(record=store.write_record(run.directory, run.record))
 
 
 def values_of(cfg, world):

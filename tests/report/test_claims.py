@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from tests.report import claim_records
 from tests.report.claim_records import FALSE, TRUE
-from vibx import config, experiments, store
+from vibx import config, experiments, files
 from vibx.report import ledger, statistics
 from vibx.report.claims import figure2
 from vibx.report.drawings import Source, claims
@@ -45,7 +45,7 @@ def worlds(tmp_path_factory):
     """Records of three seeds by world and experiment."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.os, "fsync", lambda file: None)  # hundreds of files
+        patch.setattr(files.os, "fsync", lambda file: None)  # hundreds of files
         for world in (TRUE, FALSE):
             trained = claim_records.train(tmp_path_factory.mktemp("runs"), world)
             found[world] = trained | claim_records.attack(trained, world)
