@@ -53,9 +53,7 @@ def content_problems(run: StoredRun) -> Iterator[str]:
             if m.stored_as in arrays
         }
         for name, value in found.items():
-            if value is not None and not math.isclose(
-                value, section[name], rel_tol=RELATIVE_STORED
-            ):
+            if value is None or not math.isclose(value, section[name], rel_tol=RELATIVE_STORED):
                 yield (
                     f"{run.directory / store.PREDICTIONS}: gives {name}={value}, its record says "
                     f"{section[name]}; {REMEDY}"
