@@ -64,7 +64,9 @@ class RunError(UserError):
 
 
 class LockedError(RunError):
-    """Another process is working on the run."""
+    """Another process is working on the run: it is started, and not finished."""
+
+    exit_code = 1
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -6,8 +6,18 @@ from omegaconf import DictConfig
 
 from vibx import config, store
 from vibx.display import RESULTS, fraction_bar
+from vibx.errors import going_through
 from vibx.report.screen import attack_table, audit_table
 from vibx.robustness.config import AttackConfig, Audit, parse_attack
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse a composed configuration that is no attack.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    parse_attack(cfg)
 
 
 def main(cfg: DictConfig) -> None:
@@ -16,7 +26,10 @@ def main(cfg: DictConfig) -> None:
     chosen = store.select(Path(execution.root), execution.runs)
     for run in chosen:
         attack.check_sizes(config.parse_config(run.record["config"]))
-    results = [attacked(run, attack, force=execution.force) for run in chosen]
+    results: list[store.Record] = []
+    with going_through(results):
+        for run in chosen:
+            results.append(attacked(run, attack, force=execution.force))
     if isinstance(attack.attack, Audit):
         for result in results:
             RESULTS.print(audit_table(result))

@@ -1,26 +1,47 @@
 """`vibx evaluate`: evaluate finished runs with another number of samples."""
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vibx import store
+from vibx import config, store
 from vibx.choices import require
 from vibx.display import RESULTS
+from vibx.errors import going_through
 from vibx.report.screen import run_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The keys of conf/evaluate."""
+
+    root: str
+    runs: str
+    mc_samples: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", config.path("root", self.root))
+        require(self.mc_samples >= 1, "mc_samples", self.mc_samples, "at least 1")
 
 
 def main(cfg: DictConfig) -> None:
     """Evaluate the chosen runs, print their table and keep each result beside the record."""
-    samples = cfg.mc_samples
-    require(isinstance(samples, int) and samples >= 1, "mc_samples", samples, "at least 1")
-    chosen = store.select(Path(cfg.root), cfg.runs)
+    given = config.settings(Evaluation, cfg)
+    samples = given.mc_samples
+    chosen = store.select(Path(given.root), given.runs)
 
-    from vibx.training.run import evaluate  # imports jax
+    from vibx.training.memory import require_memory  # imports jax
+    from vibx.training.run import evaluate
 
-    evaluated = []
-    for directory, record in chosen:
-        sections = evaluate(record["config"], directory, mc_samples=samples)
-        store.write_json(directory / f"evaluation-mc{samples}.json", sections)
-        evaluated.append(record | sections)
+    for _, record in chosen:
+        run = config.parse_config(record["config"])
+        require_memory(dataclasses.replace(run, mc_samples=samples))
+    evaluated: list[store.Record] = []
+    with going_through(evaluated):
+        for directory, record in chosen:
+            sections = evaluate(record["config"], directory, mc_samples=samples)
+            store.write_json(directory / f"evaluation-mc{samples}.json", sections)
+            evaluated.append(record | sections)
     RESULTS.print(run_table(evaluated))

@@ -7,7 +7,7 @@ together where that is faster, and one after another through it where it is not.
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from vibx import store
@@ -46,12 +46,29 @@ def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
         RESULTS.print(f"{len(outcomes)} runs are finished; force=true trains them again")
     pending = {cfg for cfg, _ in jobs if cfg.run_id not in outcomes}
     if pending:
+        refuse_too_large(pending, runs_at_once=runs_at_once)
         with TrainingDisplay([cfg.epochs for cfg in pending]) as display:
             for group, execution in groups(jobs, runs_at_once=runs_at_once):
                 unfinished = [cfg for cfg in group if cfg in pending]
                 if unfinished:
                     outcomes |= train_group(unfinished, execution, display, at_once=len(group))
     return {cfg.run_id: outcomes[cfg.run_id] for cfg, _ in jobs}
+
+
+def refuse_too_large(cfgs: Collection[Config], *, runs_at_once: int | None) -> None:
+    """Refuse runs that cannot fit into memory, before any is started.
+
+    Raises:
+      ConfigError: a group of them cannot.
+    """
+    from vibx.tracing import program
+    from vibx.training.memory import require_memory
+
+    sharing: dict[tuple, list[Config]] = {}
+    for cfg in cfgs:
+        sharing.setdefault((program(cfg), cfg.mc_samples), []).append(cfg)
+    for group in sharing.values():
+        require_memory(group[0], runs=min(runs_at_once or 1, len(group)))
 
 
 def directory_of(cfg: Config, execution: Execution) -> Path:
@@ -124,7 +141,8 @@ def train_locked(
             )
     except Interrupted as stop:
         what = next(iter(epochs)) if len(epochs) == 1 else f"{len(epochs)} runs"
-        raise Interrupted(f"{what}: {stop}; the same command resumes it") from None
+        message = f"{what}: {stop}; the same command resumes it"
+        raise Interrupted(message, number=stop.number) from None
     except UserError as error:
         return dict.fromkeys(epochs, error)
     except Exception:
@@ -133,17 +151,30 @@ def train_locked(
     return {cfg.run_id: outcome for cfg, outcome in trained.items()}
 
 
+class RunLog(logging.FileHandler):
+    """A run's train.log; a disk that does not take it is no matter beside what it says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line if it can be written."""
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say nothing of a line that could not be written."""
+
+
 @contextlib.contextmanager
 def working_on(directory: Path) -> Iterator[None]:
     """Hold a run's directory and log to its train.log; remove it if the run never got started."""
     with store.lock(directory):
-        handler = logging.FileHandler(directory / store.LOG, delay=True)
+        handler = RunLog(directory / store.LOG, delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         try:
             yield
         finally:
             logger.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):
+                handler.close()
             if not (directory / store.CONFIG).exists():
                 shutil.rmtree(directory)

@@ -47,8 +47,9 @@ class DivergedError(FailedRunError):
 class Run:
     """A run at work in its directory: its checkpoints, its history, and in the end its record."""
 
-    def __init__(self, cfg: Config, directory: Path):
+    def __init__(self, cfg: Config, directory: Path, *, runs_at_once: int):
         self.start = utc_now()
+        self.runs_at_once = runs_at_once
         self.cfg = cfg
         self.directory = directory
         store.write_config(directory, cfg.to_dict())
@@ -75,10 +76,24 @@ class Run:
         """Evaluate the last checkpoint and write what the run leaves, metrics.json last."""
         parameters = evaluated_parameters(self.checkpoints.restore(self.cfg))
         sections = results(self.cfg, parameters, data, self.directory)
+        require_finite(self.cfg, sections)
         record = make_record(self.cfg, sections, self.history, start=self.start)
+        record["provenance"]["runs_at_once"] = self.runs_at_once
         store.write_json(self.directory / store.METRICS, record)
         logger.info("finished %s", self.cfg.run_id)
         return record
+
+
+def require_finite(cfg: Config, sections: dict[str, dict[str, Any]]) -> None:
+    """Fail a run with a measure that is no number: its weights are too large to evaluate.
+
+    Raises:
+      DivergedError: there is one.
+    """
+    for images, section in sections.items():
+        for name, value in section.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise DivergedError(f"{cfg.run_id}: {name} on the {images} images is {value}")
 
 
 def train_runs(
@@ -105,7 +120,7 @@ def train_runs(
     with contextlib.ExitStack() as stack, stop_requests() as requested:
         for cfg, directory in directories.items():
             with own_failure(cfg, outcomes):
-                group.append(run := Run(cfg, directory))
+                group.append(run := Run(cfg, directory, runs_at_once=axis))
                 stack.enter_context(run.checkpoints)
         cfgs, checkpoints = [run.cfg for run in group], [run.checkpoints for run in group]
         for epochs in train(cfgs, data.train, checkpoints, axis=axis) if group else ():
@@ -116,7 +131,7 @@ def train_runs(
                     continue
                 last = epoch.number == run.cfg.epochs
                 evaluate = last or epoch.number % eval_every == 0
-                save = last or stop or epoch.number % checkpoint_every == 0
+                save = last or bool(stop) or epoch.number % checkpoint_every == 0
                 with own_failure(run.cfg, outcomes):
                     row = run.record_epoch(epoch, data, evaluate=evaluate, save=save)
                     on_epoch(run.cfg.run_id, row)
@@ -125,7 +140,7 @@ def train_runs(
                 break
             if stop and any(e.number < group[e.run].cfg.epochs for e in going_on):
                 number, total = going_on[-1].number, group[-1].cfg.epochs
-                raise Interrupted(f"saved after epoch {number} of {total}")
+                raise Interrupted(f"saved after epoch {number} of {total}", number=stop)
         for run in group:
             if run.cfg not in outcomes:
                 with own_failure(run.cfg, outcomes):
@@ -263,8 +278,8 @@ def utc_now() -> str:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a request to stop; the second one acts at once."""
+def stop_requests() -> Iterator[Callable[[], int]]:
+    """Turn SIGINT and SIGTERM into a request to stop, its number; the second one acts at once."""
     received: list[int] = []
     previous = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
@@ -276,7 +291,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     for number in previous:
         signal.signal(number, request)
     try:
-        yield lambda: bool(received)
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
