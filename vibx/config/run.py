@@ -102,7 +102,10 @@ class Config(Scalars):
         fits = self.batch_size <= images
         require(fits, "batch_size", self.batch_size, f"at most the {images} training images")
         most = LARGEST_INDEX // self.steps_per_epoch
-        require(self.epochs <= most, "epochs", self.epochs, f"at most {most}: steps are an int32")
+        allowed = f"at most {most}: steps are an int32"
+        decay_epochs = self.optimizer.decay_epochs
+        require(self.epochs <= most, "epochs", self.epochs, allowed)
+        require(decay_epochs <= most, "optimizer.decay_epochs", decay_epochs, allowed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -117,7 +120,8 @@ class Config(Scalars):
         if steps > 1 and left_out * 10 <= images:
             return []
         unused = f" and {left_out} of the {images} images left out" if left_out else ""
-        return [f"batch_size={self.batch_size}: every epoch is {steps} steps{unused}"]
+        plural = "s" if steps > 1 else ""
+        return [f"batch_size={self.batch_size}: every epoch is {steps} step{plural}{unused}"]
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in config.yaml and metrics.json."""

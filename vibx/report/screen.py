@@ -23,7 +23,8 @@ class Rows:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         first, *others = self.table.columns
         first.no_wrap = True
-        if Measurement.get(console, options, self.table).minimum <= options.max_width:
+        wide = options.update(max_width=10_000)  # a measurement is no wider than the screen
+        if Measurement.get(console, wide, self.table).minimum <= options.max_width:
             yield self.table
             return
         if self.table.title:
@@ -32,7 +33,7 @@ class Rows:
         for row, name in enumerate(first.cells):
             yield Text(str(name), overflow="fold")
             values = [f"{c.header} {cells[i][row]}" for i, c in enumerate(others) if cells[i][row]]
-            yield Padding(Text.from_markup(", ".join(values), overflow="fold"), (0, 0, 0, 2))
+            yield Padding(Text.from_markup("; ".join(values), overflow="fold"), (0, 0, 0, 2))
 
 
 def percent(value: float | None) -> str:

@@ -166,6 +166,7 @@ class RunLog(logging.FileHandler):
 @contextlib.contextmanager
 def working_on(directory: Path) -> Iterator[None]:
     """Hold a run's directory and log to its train.log; remove it if the run never got started."""
+    new_parents = [parent for parent in directory.parents if not parent.exists()]
     with store.lock(directory):
         handler = RunLog(directory / store.LOG, delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -178,3 +179,6 @@ def working_on(directory: Path) -> Iterator[None]:
                 handler.close()
             if not (directory / store.CONFIG).exists():
                 shutil.rmtree(directory)
+                with contextlib.suppress(OSError):
+                    for parent in new_parents:
+                        parent.rmdir()
