@@ -1,6 +1,7 @@
 """`vibx <command> ...`: one Hydra application per command. Imports no jax."""
 
 import errno
+import functools
 import os
 import signal
 import sys
@@ -33,17 +34,13 @@ Exit code 0: all is done. 1: started, and not all of it is there. 2: refused bef
 done. 130, 143: stopped by Ctrl-C, by SIGTERM; the same command goes on.
 """
 
-stopping: list[int] = []  # signals that came
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the `vibx` program."""
     args = list(sys.argv[1:] if argv is None else argv)
     program = f"vibx {args[0]}" if args and args[0] in COMMANDS else "vibx"
-    stopping.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    sys.unraisablehook = unraisable
+        signal.signal(number, functools.partial(end_now, program))
     try:
         dispatch(args)
         sys.stdout.flush()
@@ -51,12 +48,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Interrupted as interruption:
         leave(program, str(interruption), interruption.exit_code)
-    except Exception:
-        if not stopping:
-            raise
-        leave(program, "interrupted", 128 + stopping[0])  # an import that it broke off, say
-    finally:
-        stopping.append(0)  # from here on a signal ends the process at once
 
 
 def dispatch(args: list[str]) -> None:
@@ -88,8 +79,6 @@ def run(command: str, args: list[str]) -> None:
     except SystemExit as exited:  # Hydra's own, after a line of its own
         sys.exit(2 if exited.code == 1 else exited.code)
     except Exception as error:
-        if stopping:
-            raise
         fail(program, error)
 
 
@@ -153,7 +142,7 @@ def read_arguments(command: str, args: list[str]) -> list[str]:
     if given.shell_completion:
         if len(keys & {"install", "uninstall", "query"}) != 1:
             refuse("--shell-completion goes with one of install=, uninstall=, query=")
-        return args
+        return [*(arg for arg in args if arg not in given.overrides), *given.overrides]
     if command not in SWEEPS and (given.multirun or "hydra.mode" in keys):
         refuse(f"vibx {command} has no sweeps")
     words = [overrides.readable(word) for word in given.overrides]
@@ -176,27 +165,14 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def stop(number: int, _: FrameType | None) -> None:
-    """Handle a signal: wind up what is at work; at the second one, end at once."""
-    if stopping:
-        end_now(number)
-    stopping.append(number)
-    raise Interrupted("interrupted; the same command goes on", number=number)
+def end_now(program: str, number: int, _: FrameType | None) -> NoReturn:
+    """Handle a signal where nothing waits for it: end, without the tracebacks of an unwinding.
 
-
-def end_now(number: int) -> NoReturn:
-    """End without any clean-up: what is written is whole, and locks go with the process."""
-    if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h\n")  # the cursor, which a progress bar hides
+    What is written is whole, and locks go with the process. Training has a handler of its own.
+    """
+    cursor = "\r\x1b[K\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides it
+    os.write(2, f"{cursor}{program}: interrupted; the same command goes on\n".encode())
     os._exit(128 + number)
-
-
-def unraisable(ignored: Any) -> None:
-    """End where a signal came while Python could not raise, as in a destructor."""
-    if isinstance(ignored.exc_value, Interrupted):
-        end_now(ignored.exc_value.number)
-    if not stopping:
-        sys.__unraisablehook__(ignored)
 
 
 def user_error(error: BaseException | None) -> UserError | None:
@@ -250,7 +226,10 @@ def plain(error: BaseException | None, program: str) -> str:
             place = place.tb_next
         where = f" ({place.tb_frame.f_code.co_filename}:{place.tb_lineno})" if place else ""
         return f"{type(error).__name__}: {message}{where}"
-    return re.sub(r"^In '[\w/]+': ", "", message.split("Config search path:")[0])
+    own = re.sub(r"^In '[\w/]+': ", "", message.split("Config search path:")[0])
+    return (
+        own.strip() or f"{type(error).__name__}: {(error and error.__cause__) or 'no reason given'}"
+    )
 
 
 def no_such_choice(group: str, name: str, message: str, program: str) -> str:
