@@ -68,7 +68,7 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(vibx, tmp_path):
         ["-m", "beta=1e-3,1e-2,-1"],
         ["-m", "beta=1e-3,-1", "hydra/launcher=basic"],
         ["K=100000", "bottleneck=full_covariance"],
-        ["-m", "K=4,3000", "bottleneck=full_covariance"],
+        ["-m", "K=4,30000", "bottleneck=full_covariance"],
         ["mc_samples=2000000000"],
         ["-m", "root=a,b"],
     ],
