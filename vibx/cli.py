@@ -148,7 +148,7 @@ def read_arguments(command: str, args: list[str]) -> list[str]:
     words = [overrides.readable(word) for word in given.overrides]
     sweep = given.multirun or bool(keys & {"experiment", "hydra.mode"})
     for remark in overrides.check(words, command=command, sweep=sweep):
-        print(f"note: {remark}", file=sys.stderr)
+        print(f"note: {' '.join(remark.split())}", file=sys.stderr)
     return [*(arg for arg in args if arg not in given.overrides), *words]
 
 
