@@ -1,8 +1,6 @@
 """Hydra's door to `vibx.training.launch`: launchers have to live in this namespace package."""
 
-import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -13,7 +11,12 @@ from omegaconf import DictConfig
 class VmapLauncher(Launcher):
     """Trains the jobs of a sweep as groups that share a compiled program."""
 
-    def __init__(self, runs_at_once: int | None):
+    def __init__(self, runs_at_once: object):
+        from vibx.choices import require
+
+        whole = type(runs_at_once) is int and runs_at_once >= 1
+        allowed = "a whole number, at least 1, or null"
+        require(whole or runs_at_once is None, "hydra.launcher.runs_at_once", runs_at_once, allowed)
         self.runs_at_once = runs_at_once
 
     def setup(
@@ -29,18 +32,14 @@ class VmapLauncher(Launcher):
         """Compose and check all jobs, then train them."""
         from vibx.commands.train import sweep
         from vibx.config import parse
-        from vibx.errors import UserError
+        from vibx.errors import work
 
-        root = Path(self.config.hydra.sweep.dir)
-        (root / "multirun.yaml").unlink(
-            missing_ok=True
-        )  # Hydra's, of any sweep; every run keeps its own configuration
         load = self.config_loader.load_sweep_config
-        try:
-            jobs = [parse(load(self.config, list(overrides))) for overrides in job_overrides]
-        except UserError:
-            with contextlib.suppress(OSError):  # not empty: a store
-                root.rmdir()
-            raise
-        sweep(jobs, runs_at_once=self.runs_at_once)
+        jobs = [parse(load(self.config, list(overrides))) for overrides in job_overrides]
+        with work():
+            sweep(
+                jobs,
+                runs_at_once=self.runs_at_once,
+                overrides=list(self.config.hydra.overrides.task),
+            )
         return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]

@@ -1,11 +1,20 @@
 """The command line as a user meets it: help, what is refused and how, a name for each command."""
 
+import io
+import signal
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
+from rich.console import Console
 
-from tests.processes import TINY
-from vibx import cli
+from tests.processes import ROOT, SLOW, TINY, VIBX, epochs_saved, start, wait_for
+from vibx import cli, store
+from vibx.report.screen import run_table
+
+RECORDS = ROOT / "outputs" / "paper" / "fast"
 
 
 @pytest.fixture
@@ -57,6 +66,11 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(vibx, tmp_path):
         ["beta"],
         ["root=/proc/nowhere"],
         ["-m", "beta=1e-3,1e-2,-1"],
+        ["-m", "beta=1e-3,-1", "hydra/launcher=basic"],
+        ["K=100000", "bottleneck=full_covariance"],
+        ["-m", "K=4,30000", "bottleneck=full_covariance"],
+        ["mc_samples=2000000000"],
+        ["-m", "root=a,b"],
     ],
     ids=" ".join,
 )
@@ -64,8 +78,8 @@ def test_whatever_is_bad_about_the_input_is_one_line(said, tmp_path, bad):
     """A bad value in the last job of a sweep, too, stops it before anything is written."""
     code, out, err = said("train", *TINY, *bad)
     assert code == 2
-    assert err.startswith("vibx train: error: ")
-    assert err.count("\n") == 1
+    (line,) = [line for line in err.splitlines() if not line.startswith("note: ")]
+    assert line.startswith("vibx train: error: ")
     assert out == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -74,3 +88,56 @@ def test_unknown_command(said):
     code, _, err = said("trian")
     assert code == 2
     assert err.startswith("vibx: error: no command 'trian': one of train, evaluate, ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_signal_before_the_first_epoch_is_one_line(cache, tmp_path, number, again):
+    """While modules are imported, mostly; and a second one while the first is carried out."""
+    for seconds in (0.5, 1.5, 3):
+        process = start(tmp_path, "train", *SLOW, "epochs=2000")
+        time.sleep(seconds)
+        process.send_signal(number)
+        if again:
+            time.sleep(0.05)
+            process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode in (128 + number, -number)  # -: Python was about to end
+        lines = [line for line in said.splitlines() if not line.startswith(("note: ", "epoch "))]
+        assert "Traceback" not in said
+        assert len(lines) <= 2, said
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    process = subprocess.Popen(
+        [VIBX, "runs", f"root={RECORDS}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 0)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_runs_can_be_told_apart_on_every_screen(width):
+    """And their numbers can be read: no cell is cut."""
+    records = store.read_records(RECORDS)[:5]
+    screen = Console(file=io.StringIO(), width=width, force_terminal=False)
+    screen.print(run_table(records))
+    shown = screen.file.getvalue()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    plain = "".join(shown.split())
+    for record in records:
+        assert record["run_id"] in plain
+
+
+def test_workers_of_a_launcher_end_with_the_process_that_started_them(cache, tmp_path):
+    process = start(
+        tmp_path, "train", *SLOW, "epochs=2000", "-m", "seed=0,1", "hydra/launcher=joblib"
+    )
+    wait_for(lambda: epochs_saved(tmp_path / "runs") > 0, process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert workers
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []

@@ -198,7 +198,7 @@ def test_label_smoothing_fills_the_zeros_and_renormalises():
     log_q = numpy_log_q(weights)
 
     @quickly
-    @given(epsilon=st.floats(0, 2))
+    @given(epsilon=st.floats(0, 1))
     def check(epsilon):
         found = compiled(epsilon=epsilon)
         for n, label in enumerate(Y):

@@ -2,15 +2,18 @@
 
 import errno
 import functools
-import importlib
 import os
-import re
+import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import vibx
-from vibx.errors import Interrupted, Stop, UserError
+from vibx.errors import ConfigError, Interrupted, Stop, UserError, work
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 COMMANDS = {
     "train": "train a model, or a sweep of them with -m",
@@ -20,13 +23,35 @@ COMMANDS = {
     "attack": "attack finished runs with adversarial images",
     "export": "write finished runs' weights for others to load",
 }
+SWEEPS = ("train", "attack")
 
-USAGE = "usage: vibx <command> [key=value ...]\n\n{commands}\n\nvibx <command> --help tells more.\n"
+USAGE = """usage: vibx <command> [key=value ...]
+
+{commands}
+
+vibx <command> --help tells more.
+Exit code 0: all is done. 1: started, and not all of it is there. 2: refused before anything was
+done. 130, 143: stopped by Ctrl-C, by SIGTERM; the same command goes on.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the `vibx` program."""
-    args = [quoted(arg) for arg in (sys.argv[1:] if argv is None else argv)]
+    args = list(sys.argv[1:] if argv is None else argv)
+    program = f"vibx {args[0]}" if args and args[0] in COMMANDS else "vibx"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, functools.partial(end_now, program))
+    try:
+        dispatch(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Interrupted as interruption:
+        leave(program, str(interruption), interruption.exit_code)
+
+
+def dispatch(args: list[str]) -> None:
+    """Do what the words of the command line say."""
     if not args or args[0] in ("-h", "--help"):
         commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
         print(USAGE.format(commands=commands), end="")
@@ -40,48 +65,114 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(command: str, args: list[str]) -> None:
     """Run a command's Hydra application and turn its errors into one line and an exit code."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from hydra.types import RunMode
-    from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
-
-    from vibx import config
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing and exiting
     program = f"vibx {command}"
-    module = importlib.import_module(f"vibx.commands.{command}")
-    multirun = [a for a in args if a in ("-m", "--multirun")]  # argparse wants it in front
-    sys.argv = [program, *multirun, *(a for a in args if a not in multirun)]
-
-    @functools.wraps(module.main)
-    def task(cfg: DictConfig) -> None:
-        try:
-            module.main(cfg)
-        except (UserError, OSError) as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise  # the launcher goes on with the other jobs
-            raise Stop from error
-
-    directory = str(config.directory(command))
-    application = hydra.main(version_base="1.3", config_path=directory, config_name=command)(task)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors instead of printing and exiting
     try:
-        application()
-    except Interrupted as interruption:
-        print(f"{program}: {interruption}", file=sys.stderr)
-        sys.exit(130)
-    except Stop as stop:
-        fail(program, stop.__cause__)
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        apply(command, args)
+    except Stop as stopped:
+        error = stopped.__cause__
+        if isinstance(error, BrokenPipeError) or not (user_error(error) or os_error(error)):
+            raise error from None  # type: ignore[misc]  # a defect is to be seen whole
+        fail(program, error)
+    except BrokenPipeError:
+        raise
+    except SystemExit as exited:  # Hydra's own, after a line of its own
+        sys.exit(2 if exited.code == 1 else exited.code)
+    except Exception as error:
         fail(program, error)
 
 
-def quoted(arg: str) -> str:
-    """`runs=beta=1e-3,seed=0` with the quotes that Hydra wants around such a value."""
-    key, _, value = arg.partition("=")
-    conditions = key == "runs" or (key == "attack.transfer_from" and "=" in value)
-    return f'{key}="{value}"' if conditions and value and value[0] not in "\"'" else arg
+def apply(command: str, args: list[str]) -> None:
+    """Read the arguments and hand them to the command's Hydra application.
+
+    Whatever is raised but a `Stop` was wrong before the work began.
+    """
+    import importlib
+
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from vibx import config
+
+    arguments = read_arguments(command, args)
+    module = importlib.import_module(f"vibx.commands.{command}")
+    started_by = os.getpid()
+
+    def task(cfg: "DictConfig") -> None:
+        if os.getppid() == started_by:  # in a worker of a launcher
+            end_with(started_by)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            module.main(cfg)  # the launcher goes on with the other jobs
+            return
+        with work():
+            module.main(cfg)
+
+    sys.argv = [f"vibx {command}", *arguments]
+    directory = str(config.directory(command))
+    hydra.main(version_base="1.3", config_path=directory, config_name=command)(task)()
+
+
+def read_arguments(command: str, args: list[str]) -> list[str]:
+    """Flags, then overrides, as Hydra will understand them.
+
+    Raises:
+      ConfigError: it would not, or would do something else than was meant.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    from vibx.config import overrides
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; vibx {command} --help shows what there is")
+
+    parser: Any = get_args_parser()
+    parser.error = refuse
+    parser.allow_abbrev = False
+    given = parser.parse_intermixed_args(args)
+    keys = overrides.keys_of(given.overrides)
+    modes = ("multirun", "run", "cfg", "info", "shell_completion")
+    several = [f"--{mode}".replace("_", "-") for mode in modes if getattr(given, mode)]
+    if len(several) > 1:
+        refuse(f"{' and '.join(several)} exclude each other")
+    if given.experimental_rerun:
+        refuse("--experimental-rerun: the same command finds its run again")
+    if given.resolve and not (given.cfg or given.help):
+        refuse("--resolve goes with --cfg or --help")
+    if given.shell_completion:
+        if len(keys & {"install", "uninstall", "query"}) != 1:
+            refuse("--shell-completion goes with one of install=, uninstall=, query=")
+        return [*(arg for arg in args if arg not in given.overrides), *given.overrides]
+    if command not in SWEEPS and (given.multirun or "hydra.mode" in keys):
+        refuse(f"vibx {command} has no sweeps")
+    words = [overrides.readable(word) for word in given.overrides]
+    sweep = given.multirun or bool(keys & {"experiment", "hydra.mode"})
+    for remark in overrides.check(words, command=command, sweep=sweep):
+        print(f"note: {' '.join(remark.split())}", file=sys.stderr)
+    return [*(arg for arg in args if arg not in given.overrides), *words]
+
+
+def end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: it would work on for nobody."""
+    import threading
+    import time
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_now(program: str, number: int, _: FrameType | None) -> NoReturn:
+    """Handle a signal where nothing waits for it: end, without the tracebacks of an unwinding.
+
+    What is written is whole, and locks go with the process. Training has a handler of its own.
+    """
+    cursor = "\r\x1b[K\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides it
+    os.write(2, f"{cursor}{program}: interrupted; the same command goes on\n".encode())
+    os._exit(128 + number)
 
 
 def user_error(error: BaseException | None) -> UserError | None:
@@ -91,19 +182,64 @@ def user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
-def plain(message: str, program: str) -> str:
-    """Hydra's message without what is of no use here: search paths and advice to append keys."""
-    unknown = re.match(r"Could not override '(.+?)'", message)
-    if unknown:
-        return f"no such key: {unknown[1]}; {program} --help lists them"
-    return re.sub(r"^In '\w+': ", "", message.split("Config search path:")[0])
+def os_error(error: BaseException | None) -> OSError | None:
+    """An error of the system that is the user's to mend."""
+    return error if isinstance(error, OSError) else None
 
 
 def fail(program: str, error: BaseException | None) -> NoReturn:
-    """Say what is wrong on one line of stderr, and exit: 1 for a failed run, 2 for bad input."""
+    """Say what is wrong on one line of stderr, and exit as `vibx.errors` says."""
     ours = user_error(error)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     code = ours.exit_code if ours else 1 if full else 2
-    message = str(ours) if ours else plain(str(error), program)
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    leave(program, f"error: {str(ours) if ours else plain(error, program)}", code)
+
+
+def leave(program: str, message: str, code: int) -> NoReturn:
+    """Say something on one line of stderr, and exit."""
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def plain(error: BaseException | None, program: str) -> str:
+    """An error of Hydra or of the system in plain words."""
+    import re
+
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    message = str(error)
+    unknown = re.match(r"Could not (?:override|append|delete).*? '(.+?)'", message)
+    choice = re.search(r"Could not (?:find|load) '(?:.*?/)?(\w+)/(.*?)'", message)
+    if unknown:
+        return f"no such key: {unknown[1]}; {program} --help lists them"
+    if choice:
+        return no_such_choice(choice[1], choice[2], message, program)
+    merged = re.match("Error merging override (.*)", message)
+    if merged:
+        return f"{merged[1]}: {str(error.__cause__ or error).splitlines()[0]}"  # type: ignore[union-attr]
+    if isinstance(error, OmegaConfBaseException):
+        return f"{error.full_key}: {message.splitlines()[0]}"
+    if not isinstance(error, HydraException | OSError):
+        place = error.__traceback__ if error else None
+        while place and place.tb_next:
+            place = place.tb_next
+        where = f" ({place.tb_frame.f_code.co_filename}:{place.tb_lineno})" if place else ""
+        return f"{type(error).__name__}: {message}{where}"
+    own = re.sub(r"^In '[\w/]+': ", "", message.split("Config search path:")[0])
+    return (
+        own.strip() or f"{type(error).__name__}: {(error and error.__cause__) or 'no reason given'}"
+    )
+
+
+def no_such_choice(group: str, name: str, message: str, program: str) -> str:
+    """What there is instead of a choice; the command that has it where it is another one's."""
+    from vibx import config
+
+    for command in COMMANDS:
+        if (config.directory(command) / group / f"{name}.yaml").is_file():
+            return f"{group}={name} is vibx {command}'s: vibx {command} {group}={name}"
+    _, _, options = message.partition("Available options")
+    names = options.partition(":")[2].partition("Config search path")[0].split()
+    allowed = f"one of {', '.join(names)}" if names else f"a choice of {program} --help"
+    return f"{group}={name}: must be {allowed}"

@@ -2,9 +2,10 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,9 +22,25 @@ from rich.progress import (
 PIPE_WIDTH = 160  # columns where there is no terminal to ask
 
 
+class LastingConsole(Console):
+    """A console whose reader may leave: what is at work goes on, and its exit code stands."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from here on."""
+        write_to_nowhere(self.file)
+        self.quiet = True
+
+
+def write_to_nowhere(stream: IO[str]) -> None:
+    """Point a stream that nobody reads any more to a file that takes everything."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console on the terminal, or a wide plain one in a pipe."""
-    screen = Console(stderr=stderr, highlight=False)
+    screen = LastingConsole(stderr=stderr, highlight=False)
     if not screen.is_terminal:
         screen.width = PIPE_WIDTH
     return screen
@@ -31,6 +48,11 @@ def console(*, stderr: bool = False) -> Console:
 
 RESULTS = console()
 MESSAGES = console(stderr=True)
+
+
+def remark(text: str) -> None:
+    """Say something that does not stop the work, on one line of stderr."""
+    MESSAGES.print(f"note: {' '.join(text.split())}", soft_wrap=True, markup=False)
 
 
 def show_warnings() -> None:

@@ -24,6 +24,7 @@ from vibx.choices import ANY_NAME, GROUPS, apart, compiled, traced
 from vibx.config import schemas
 from vibx.errors import ConfigError
 
+BETAS = st.just(0.0) | st.floats(1e-30, 1e6)
 RECORDS = sorted((ROOT / "outputs" / "paper").glob("*/*/metrics.json"))
 
 
@@ -70,10 +71,10 @@ def test_deterministic_objectives_choose_the_deterministic_bottleneck(objective)
     [
         (["beta=-1"], "beta=-1.0: must be finite and >= 0"),
         (["beta=nan"], "beta=nan"),
-        (["beta=abc"], "beta: Value 'abc'"),
+        (["beta=abc"], "beta=abc: must be a number, or null"),
         (["beta=null"], "beta=null"),
         (["K=0"], "K=0: must be at least 1"),
-        (["seed=1e3"], "seed: Value '1000.0'"),
+        (["seed=1e3"], "seed=1000.0: must be a whole number"),
         (["batch_size=60001"], "batch_size=60001: must be at most the 60000"),
         (["data.validation=10000", "batch_size=50001"], "at most the 50000"),
         (["data.train_images=0"], "data.train_images=0"),
@@ -138,7 +139,7 @@ def test_a_stored_config_reads_back_as_the_same_run(objective):
     composed, _ = parsed(f"objective={objective}")
 
     @settings(max_examples=30)
-    @given(beta=st.floats(0, 1e6), K=st.integers(1, 4096), seed=st.integers(0, 2**32 - 1))
+    @given(beta=BETAS, K=st.integers(1, 4096), seed=st.integers(0, 2**32 - 1))
     def check(beta, K, seed):
         beta = None if composed.beta is None else beta
         run = dataclasses.replace(composed, beta=beta, K=K, seed=seed)
@@ -150,7 +151,7 @@ def test_a_stored_config_reads_back_as_the_same_run(objective):
 
 
 @settings(max_examples=5)
-@given(beta=st.floats(0, 1e6), seed=st.integers(0, 2**32 - 1))
+@given(beta=BETAS, seed=st.integers(0, 2**32 - 1))
 def test_numbers_on_the_command_line_are_read_to_the_last_digit(beta, seed):
     run, _ = parsed(f"beta={beta!r}", f"seed={seed}")
     assert (run.beta, run.seed) == (beta, seed)

@@ -8,10 +8,20 @@ from omegaconf import DictConfig
 from vibx import config, store
 from vibx.commands import end, named_in
 from vibx.display import RESULTS, fraction_bar, show_warnings
+from vibx.errors import going_through
 from vibx.experiments import read_attack
 from vibx.files import lock
 from vibx.report.screen import attack_table, audit_table
 from vibx.robustness.config import AttackConfig, Audit, parse_attack
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse a composed configuration that is no attack.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    parse_attack(cfg)
 
 
 def main(cfg: DictConfig) -> None:
@@ -21,9 +31,9 @@ def main(cfg: DictConfig) -> None:
     chosen, problems = store.select(Path(execution.root), execution.runs)
     for run in chosen:
         attack.check_sizes(config.parse_config(run.record["config"]))
-    results = []
+    results: list[store.Record] = []
     for run in chosen:
-        with named_in(problems):
+        with going_through(results), named_in(problems):
             results.append(attacked(run, attack, force=execution.force))
     if isinstance(attack.attack, Audit):
         for result in results:

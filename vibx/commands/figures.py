@@ -1,17 +1,33 @@
 """`vibx figures`: draw the paper's table and figures from finished runs and attacks on them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vibx.choices import one_of, refuse_unknown, require
+from vibx import config
+from vibx.choices import one_of, require
 from vibx.display import MESSAGES, RESULTS
 from vibx.errors import FailedRunError, UserError
 from vibx.experiments import SCALES, Archive, Collected, command_of
 from vibx.files import write_whole
 from vibx.report import drawings
 from vibx.report.drawings import Drawing, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """The keys of conf/figures."""
+
+    root: str
+    output: str
+    scale: str | None
+
+    def __post_init__(self) -> None:
+        for key in ("root", "output"):
+            object.__setattr__(self, key, config.path(key, getattr(self, key)))
+        require(self.scale in (None, *SCALES), "scale", self.scale, f"{one_of(SCALES)}, or null")
 
 
 class MissingRunsError(FailedRunError):
@@ -24,16 +40,15 @@ def main(cfg: DictConfig) -> None:
     Raises:
       FailedRunError: something could not be drawn, or a record cannot be used.
     """
-    refuse_unknown(cfg, {"hydra", "root", "output", "scale"})
-    require(cfg.scale in (None, *SCALES), "scale", cfg.scale, one_of(SCALES))
-    archive = Archive(Path(cfg.root))
-    scales = [cfg.scale] if cfg.scale else archive.scales
+    given = config.settings(Figures, cfg)
+    archive = Archive(Path(given.root))
+    scales = [given.scale] if given.scale else archive.scales
     undrawn: list[str] = []
     messages: list[str] = []
     for drawing in drawings.find():
         try:
             if sources := sources_of(drawing, archive, scales):
-                show(drawing, sources, Path(cfg.output))
+                show(drawing, sources, Path(given.output))
         except MissingRunsError as error:
             undrawn.append(drawing.title)
             messages += error.args

@@ -1,35 +1,53 @@
 """`vibx runs`: list the runs of a store, or verify them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vibx import store
-from vibx.choices import refuse_unknown, require
+from vibx import config, store
+from vibx.choices import require
 from vibx.commands import end
 from vibx.display import RESULTS
-from vibx.errors import UserError
+from vibx.errors import RunError, UserError
 from vibx.report import verification
 from vibx.report.screen import run_table
 from vibx.store import StoredRun
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The keys of conf/runs."""
+
+    root: str
+    runs: str
+    verify: bool
+    weights: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", config.path("root", self.root))
+        require(self.verify or not self.weights, "weights", "true", "false without verify=true")
+
+
 def main(cfg: DictConfig) -> None:
-    """Print a table of the store's runs, or a line for everything that is wrong with them."""
-    refuse_unknown(cfg, {"hydra", "root", "runs", "verify", "weights"})
-    for key in ("verify", "weights"):
-        require(isinstance(cfg[key], bool), key, cfg[key], "true or false")
-    require(cfg.verify or not cfg.weights, "weights", cfg.weights, "false without verify=true")
-    root = Path(cfg.root)
+    """Print a table of the store's runs, or a line for everything that is wrong with them.
+
+    Raises:
+      RunError: conditions are given, and no run satisfies them.
+    """
+    given = config.settings(Listing, cfg)
+    root = Path(given.root)
     found = store.read_runs(root)
-    chosen = store.among(found.runs, cfg.runs)
-    if cfg.verify:
-        problems = [line for run in chosen for line in wrong_with(run, weights=cfg.weights)]
+    chosen = store.among(found.runs, given.runs)
+    if given.runs and not chosen:
+        raise RunError(f"runs={given.runs}: no finished run in {root} matches")
+    if given.verify:
+        problems = [line for run in chosen for line in wrong_with(run, weights=given.weights)]
         RESULTS.print(f"{len(chosen)} runs verified in {root}", soft_wrap=True, markup=False)
         end([*found.problems, *problems])
         return
-    unfinished = {} if cfg.runs else store.unfinished(root)
+    unfinished = {} if given.runs else store.unfinished(root)
     RESULTS.print(run_table([run.record for run in chosen], unfinished))
     RESULTS.print(f"{len(chosen)} finished, {len(unfinished)} unfinished in {root}")
     end(found.problems)

@@ -1,6 +1,16 @@
 """What can be configured, its validation, and a run's name. Imports no jax."""
 
-from vibx.config.conversion import chosen, digest, directory, field_names, plain_values, typed
+from vibx.config.conversion import (
+    chosen,
+    digest,
+    directory,
+    field_names,
+    path,
+    plain_values,
+    resolved,
+    settings,
+    typed,
+)
 from vibx.config.run import Config, Execution, parse, parse_config
 
 __all__ = [
@@ -12,6 +22,9 @@ __all__ = [
     "field_names",
     "parse",
     "parse_config",
+    "path",
     "plain_values",
+    "resolved",
+    "settings",
     "typed",
 ]

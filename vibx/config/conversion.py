@@ -1,17 +1,26 @@
 """From OmegaConf nodes to schemas: the only place that reads them."""
 
+import ctypes
 import dataclasses
 import functools
 import hashlib
 import json
+import math
+import os
+import types
+import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vibx.choices import GROUPS, one_of, refuse_unknown, require, schema_of
 from vibx.errors import ConfigError
+
+SMALLEST = 2.0**-126  # of float32; what is below is 0 to a program
+LARGEST_INDEX = 2**31 - 1  # programs count in int32
 
 
 def directory(command: str) -> Path:
@@ -21,6 +30,34 @@ def directory(command: str) -> Path:
     return (inside if inside.is_dir() else package.parent / "conf") / command
 
 
+def resolved(cfg: DictConfig) -> DictConfig:
+    """A composed configuration without Hydra's own part, with its interpolations carried out.
+
+    Raises:
+      ConfigError: one of them leads nowhere.
+    """
+    content = {}
+    for key in map(str, cfg):
+        if key != "hydra":
+            try:
+                value = "???" if OmegaConf.is_missing(cfg, key) else cfg[key]
+                node = OmegaConf.is_config(value)
+                content[key] = OmegaConf.to_container(value, resolve=True) if node else value
+            except OmegaConfBaseException as error:
+                raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    return OmegaConf.create(content)
+
+
+def settings(schema: type, cfg: DictConfig) -> Any:
+    """A command's configuration as its schema.
+
+    Raises:
+      ConfigError: unknown key, wrong type or value out of range.
+    """
+    refuse_unknown(cfg, {"hydra", *field_names(schema)})
+    return typed(schema, resolved(cfg))
+
+
 def chosen(group: str, node: Any) -> Any:
     """Convert a group's node by the schema of the choice that its `name` says.
 
@@ -28,18 +65,31 @@ def chosen(group: str, node: Any) -> Any:
       ConfigError: no such choice, unknown key, wrong type or value out of range.
     """
     names = one_of(list(filter(None, GROUPS[group])) or ["its yaml files"])
-    require(isinstance(node, DictConfig), group, node, f"a choice: {names}")
+    require(isinstance(node, DictConfig), group, shown(node), f"a choice: {names}")
     schema = schema_of(group, str(node.get("name")))
     refuse_unknown(node, field_names(schema), prefix=f"{group}.")
     return typed(schema, node, prefix=f"{group}.")
 
 
 def typed(schema: type, node: DictConfig, prefix: str = "") -> Any:
-    """Convert the schema's keys of a node, refusing what is missing or of another type."""
+    """Convert the schema's keys of a node.
+
+    Raises:
+      ConfigError: a value is missing, of another type, or out of range: as it is, or as the
+        float32 that is computed with.
+    """
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    hints = typing.get_type_hints(schema)
+    for key in [key for key in fields if key in node]:
+        require_type(f"{prefix}{key}", node, key, hints[key])
+    given = [key for key in fields if key in node]
     try:
-        keys = [name for name in field_names(schema) if name in node]
-        values = OmegaConf.masked_copy(node, keys)
-        return OmegaConf.to_object(OmegaConf.merge(structured(schema), values))
+        merged = OmegaConf.merge(structured(schema), OmegaConf.masked_copy(node, given))
+        missing = OmegaConf.missing_keys(merged)
+        if missing:
+            raise ConfigError(f"{min(missing)}: must be given, {type_name(hints[min(missing)])}")
+        found = OmegaConf.to_object(merged)
+        return checked_as_float32(found)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{prefix}{error.full_key}: {str(error).splitlines()[0]}") from error
     except ConfigError as error:
@@ -47,6 +97,104 @@ def typed(schema: type, node: DictConfig, prefix: str = "") -> Any:
 
 
 structured = functools.cache(OmegaConf.structured)  # slow; a merge copies it
+
+
+def require_type(name: str, node: DictConfig, key: str, hint: Any) -> None:
+    """Refuse a value of another type in a line, where OmegaConf says what its classes are called.
+
+    Raises:
+      ConfigError: it is.
+    """
+    value = node[key] if not OmegaConf.is_missing(node, key) else None
+    if OmegaConf.is_missing(node, key):
+        raise ConfigError(f"{name}: must be given, {type_name(hint)}")
+    plain = list(value) if isinstance(value, ListConfig) else value
+    require(fits(plain, hint), name, shown(value), type_name(hint))
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a composed configuration is of a field's type, or can be read as it."""
+    if isinstance(hint, types.UnionType):
+        return any(fits(value, option) for option in typing.get_args(hint))
+    if hint is types.NoneType:
+        return value is None
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return isinstance(value, list) and all(fits(v, item) for v in value)
+    if value is None or isinstance(value, list | dict | DictConfig):
+        return False
+    if hint is str:
+        return True
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint in (int, float):
+        return not isinstance(value, bool) and reads_as(hint, value)
+    return True
+
+
+def reads_as(number: Callable[[Any], Any], value: Any) -> bool:
+    """Whether a value is a number, or a text that is one."""
+    if isinstance(value, float) and number is int:
+        return False
+    try:
+        number(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def type_name(hint: Any) -> str:
+    """A field's type in words."""
+    if isinstance(hint, types.UnionType):
+        return ", or ".join(type_name(option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return f"a list, as [1, 2], each {type_name(typing.get_args(hint)[0])}"
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return "null" if hint is types.NoneType else names.get(hint, str(hint))
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def checked_as_float32(configuration: Any) -> Any:
+    """A schema whose numbers are also in range as float32 and int32; -0.0 becomes 0.0.
+
+    Raises:
+      ConfigError: one is not.
+    """
+    values = {f.name: getattr(configuration, f.name) for f in dataclasses.fields(configuration)}
+    for key, value in values.items():
+        for number in value if isinstance(value, tuple) else [value]:
+            if isinstance(number, int) and key != "seed":
+                require(abs(number) <= LARGEST_INDEX, key, value, f"at most {LARGEST_INDEX}")
+    numbers = {key: value for key, value in values.items() if isinstance(value, float)}
+    rounded = {key: ctypes.c_float(value).value for key, value in numbers.items()}
+    for key, value in numbers.items():
+        lost = 0 < abs(value) < SMALLEST or math.isinf(rounded[key])
+        require(not lost, key, value, f"0, or between {SMALLEST:.3g} and 3.4e+38: it is a float32")
+    if any(rounded[key] != value for key, value in numbers.items()):
+        try:
+            dataclasses.replace(configuration, **rounded)
+        except ConfigError as error:
+            raise ConfigError(f"{error}, also when rounded to float32") from error
+    if any(value == 0 and math.copysign(1, value) < 0 for value in numbers.values()):
+        zeros = {key: value + 0.0 for key, value in numbers.items()}
+        return dataclasses.replace(configuration, **zeros)
+    return configuration
+
+
+def path(key: str, value: str) -> str:
+    """A path as it was meant: not empty, and ~ is the home directory.
+
+    Raises:
+      ConfigError: it is empty.
+    """
+    require(bool(value.strip()), key, value, "a path")
+    return os.path.expanduser(value)
 
 
 def field_names(schema: type) -> list[str]:

@@ -9,7 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from vibx.choices import GROUPS, apart, identity, names_of, refuse_unknown, require, traced
 from vibx.config import schemas
-from vibx.config.conversion import chosen, digest, field_names, plain_values, typed
+from vibx.config.conversion import (
+    LARGEST_INDEX,
+    chosen,
+    digest,
+    field_names,
+    path,
+    plain_values,
+    resolved,
+    typed,
+)
 from vibx.data.schemas import Data
 from vibx.errors import ConfigError
 
@@ -24,6 +33,7 @@ class Execution:
     force: bool
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", path("root", self.root))
         for key in ("eval_every", "checkpoint_every"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 
@@ -82,7 +92,7 @@ class Config(Scalars):
             )
 
     def check_sizes(self) -> None:
-        """Refuse more images than the data set has.
+        """Refuse more images than the data set has, and more steps than can be counted.
 
         Raises:
           ConfigError: it has fewer, or cannot be read.
@@ -91,11 +101,27 @@ class Config(Scalars):
         images = self.data.train_size
         fits = self.batch_size <= images
         require(fits, "batch_size", self.batch_size, f"at most the {images} training images")
+        most = LARGEST_INDEX // self.steps_per_epoch
+        allowed = f"at most {most}: steps are an int32"
+        decay_epochs = self.optimizer.decay_epochs
+        require(self.epochs <= most, "epochs", self.epochs, allowed)
+        require(decay_epochs <= most, "optimizer.decay_epochs", decay_epochs, allowed)
 
     @property
     def steps_per_epoch(self) -> int:
         """Full batches of the training images."""
         return self.data.train_size // self.batch_size
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is allowed and seldom meant, a line each."""
+        images, steps = self.data.train_size, self.steps_per_epoch
+        left_out = images % self.batch_size
+        if steps > 1 and left_out * 10 <= images:
+            return []
+        unused = f" and {left_out} of the {images} images left out" if left_out else ""
+        plural = "s" if steps > 1 else ""
+        return [f"batch_size={self.batch_size}: every epoch is {steps} step{plural}{unused}"]
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in config.yaml and metrics.json."""
@@ -120,6 +146,7 @@ def parse(cfg: DictConfig) -> tuple[Config, Execution]:
         set that cannot be read.
     """
     refuse_unknown(cfg, {"hydra", *field_names(Config), *field_names(Execution)})
+    cfg = resolved(cfg)
     run, execution = parse_config(cfg), typed(Execution, cfg)
     run.check_sizes()
     return run, execution
@@ -132,7 +159,7 @@ def parse_config(cfg: DictConfig | dict[str, Any]) -> Config:
     """
     cfg = OmegaConf.create(cfg)
     scalars = dataclasses.asdict(typed(Scalars, cfg))
-    nodes = {name: cfg[name] for name in field_names(Config) if name in GROUPS and name in cfg}
+    nodes = {name: cfg.get(name) for name in field_names(Config) if name in GROUPS}
     without_rate = nodes["marginal"] is None
     groups: dict[str, Any] = {
         group: None if group == "marginal" and without_rate else chosen(group, node)

@@ -172,7 +172,7 @@ class LabelSmoothing(DeterministicObjective):
     epsilon: float = traced()
 
     def __post_init__(self) -> None:
-        require(0 <= self.epsilon < math.inf, "epsilon", self.epsilon, "finite and >= 0")
+        require(0 <= self.epsilon <= 1, "epsilon", self.epsilon, "in [0, 1]: the true class has 1")
 
 
 # optimizer

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vibx.attacks.settings import Attack, require_at_least_one, require_segments
 from vibx.choices import choice, identity, one_of, refuse_unknown, require
-from vibx.config import Config, chosen, digest, field_names, plain_values, typed
+from vibx.config import Config, chosen, digest, field_names, path, plain_values, resolved, typed
 
 MODES = ("untargeted", "targeted")
 
@@ -59,6 +59,8 @@ class AttackScalars:
             object.__setattr__(self, "images", tuple(self.images))
             indices = self.images and min(self.images) >= 0
             require(bool(indices), "images", list(self.images), "indices, 0 or more")
+            once = len(set(self.images)) == len(self.images)
+            require(once, "images", list(self.images), "indices, each of them once")
         require(self.mode in MODES, "mode", self.mode, one_of(MODES))
         if self.target is not None:
             require(self.mode == "targeted", "target", self.target, "null unless mode=targeted")
@@ -123,6 +125,9 @@ class AttackExecution:
     runs: str
     force: bool
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", path("root", self.root))
+
 
 def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:
     """Turn a composed configuration into the attack and the runs it is for.
@@ -131,6 +136,7 @@ def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:
       ConfigError: unknown key, wrong type, or value out of range.
     """
     refuse_unknown(cfg, {"hydra", *field_names(AttackConfig), *field_names(AttackExecution)})
+    cfg = resolved(cfg)
     return parse_attack_config(cfg), typed(AttackExecution, cfg)
 
 
@@ -138,4 +144,4 @@ def parse_attack_config(cfg: DictConfig | dict[str, Any]) -> AttackConfig:
     """The part of `parse_attack` that decides the result; also reads a record's `attack` back."""
     cfg = OmegaConf.create(cfg)
     scalars = dataclasses.asdict(typed(AttackScalars, cfg))
-    return AttackConfig(**scalars, attack=chosen("attack", cfg.attack))
+    return AttackConfig(**scalars, attack=chosen("attack", cfg.get("attack")))

@@ -6,7 +6,7 @@ together where that is faster, and one after another through it where it is not.
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from vibx import store
@@ -46,6 +46,7 @@ def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
         RESULTS.print(f"{len(finished)} runs are finished; force=true trains them again")
     pending = {cfg for cfg, _ in jobs if cfg.run_id not in outcomes}
     if pending:
+        refuse_too_large(pending, runs_at_once=runs_at_once)
         with TrainingDisplay([cfg.epochs for cfg in pending]) as display:
             for group, execution in groups(jobs, runs_at_once=runs_at_once):
                 unfinished = [cfg for cfg in group if cfg in pending]
@@ -60,6 +61,22 @@ def recorded(directory: Path) -> store.Record | Exception:
         return store.read_record(directory)
     except store.RunError as error:
         return error
+
+
+def refuse_too_large(cfgs: Collection[Config], *, runs_at_once: int | None) -> None:
+    """Refuse runs that cannot fit into memory, before any is started.
+
+    Raises:
+      ConfigError: a group of them cannot.
+    """
+    from vibx.tracing import program
+    from vibx.training.memory import require_memory
+
+    sharing: dict[tuple, list[Config]] = {}
+    for cfg in cfgs:
+        sharing.setdefault((program(cfg), cfg.mc_samples), []).append(cfg)
+    for group in sharing.values():
+        require_memory(group[0], runs=min(runs_at_once or 1, len(group)))
 
 
 def directory_of(cfg: Config, execution: Execution) -> Path:
@@ -133,7 +150,8 @@ def train_locked(
         same = "the same command"
         if any(place.name == cfg.run_id for cfg, place in places.items()) and execution.force:
             same += " without force=true"  # nothing was finished: it would start over
-        raise Interrupted(f"{what}: {stop}; {same} resumes it") from None
+        message = f"{what}: {stop}; {same} resumes it"
+        raise Interrupted(message, number=stop.number) from None
     except UserError as error:
         return dict.fromkeys(epochs, error)
     except Exception:
@@ -142,17 +160,30 @@ def train_locked(
     return {cfg.run_id: outcome for cfg, outcome in trained.items()}
 
 
+class RunLog(logging.FileHandler):
+    """A run's train.log; a disk that does not take it is no matter beside what it says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line if it can be written."""
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say nothing of a line that could not be written."""
+
+
 @contextlib.contextmanager
 def working_on(directory: Path, *, force: bool) -> Iterator[Path]:
     """Hold a run's directory, log to its train.log, and yield where to train."""
     with store.working(directory, work="trained", force=force) as place:
         if place != directory and not store.has_whole_checkpoint(place, directory.name):
             store.clear(place)  # what an earlier force=true left is of no use
-        handler = logging.FileHandler(directory / store.LOG, delay=True)
+        handler = RunLog(directory / store.LOG, delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         try:
             yield place
         finally:
             logger.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):
+                handler.close()

@@ -47,8 +47,9 @@ class DivergedError(FailedRunError):
 class Run:
     """A run at work in its directory: its checkpoints, its history, and in the end its record."""
 
-    def __init__(self, cfg: Config, directory: Path):
+    def __init__(self, cfg: Config, directory: Path, *, runs_at_once: int):
         self.started = utc_now()
+        self.runs_at_once = runs_at_once
         self.cfg = cfg
         self.directory = directory
         self.checkpoints = Checkpoints(directory, cfg)
@@ -86,13 +87,27 @@ class Run:
         saved = self.checkpoints.read(self.cfg.epochs)
         assert saved.state is not None
         sections = results(self.cfg, evaluated_parameters(saved.state), data, self.directory)
+        require_finite(self.cfg, sections)
         store.write_config(self.directory, self.cfg.to_dict())
         store.write_history(self.directory, saved.history)
         record = make_record(self.cfg, sections, saved.history, start=self.started)
+        record["provenance"]["runs_at_once"] = self.runs_at_once
         record = store.write_record(self.directory, record)
         self.checkpoints.keep_latest()
         logger.info("finished %s", self.cfg.run_id)
         return record
+
+
+def require_finite(cfg: Config, sections: dict[str, dict[str, Any]]) -> None:
+    """Fail a run with a measure that is no number: its weights are too large to evaluate.
+
+    Raises:
+      DivergedError: there is one.
+    """
+    for images, section in sections.items():
+        for name, value in section.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise DivergedError(f"{cfg.run_id}: {name} on the {images} images is {value}")
 
 
 def train_runs(
@@ -120,7 +135,7 @@ def train_runs(
     with stop_requests() as requested:
         for cfg, directory in directories.items():
             with own_failure(cfg, outcomes):
-                run = Run(cfg, directory)
+                run = Run(cfg, directory, runs_at_once=axis)
                 starts.append(run.start())
                 group.append(run)
         cfgs = [run.cfg for run in group]
@@ -132,7 +147,7 @@ def train_runs(
                     continue
                 last = epoch.number == run.cfg.epochs
                 evaluate = last or epoch.number % eval_every == 0
-                save = last or stop or epoch.number % checkpoint_every == 0
+                save = last or bool(stop) or epoch.number % checkpoint_every == 0
                 with own_failure(run.cfg, outcomes):
                     row = run.record_epoch(epoch, data, evaluate=evaluate, save=save)
                     on_epoch(run.cfg.run_id, row)
@@ -141,7 +156,7 @@ def train_runs(
                 break
             if stop and any(e.number < group[e.run].cfg.epochs for e in going_on):
                 number, total = going_on[-1].number, group[-1].cfg.epochs
-                raise Interrupted(f"saved after epoch {number} of {total}")
+                raise Interrupted(f"saved after epoch {number} of {total}", number=stop)
         for run in group:
             if run.cfg not in outcomes:
                 with own_failure(run.cfg, outcomes):
@@ -281,8 +296,8 @@ def utc_now() -> str:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a request to stop; the second one acts at once."""
+def stop_requests() -> Iterator[Callable[[], int]]:
+    """Turn SIGINT and SIGTERM into a request to stop, its number; the second one acts at once."""
     received: list[int] = []
     previous = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
@@ -294,7 +309,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     for number in previous:
         signal.signal(number, request)
     try:
-        yield lambda: bool(received)
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

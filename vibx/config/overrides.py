@@ -1,0 +1,104 @@
+"""The words of the command line, before Hydra composes a configuration from them.
+
+What its grammar cannot read is taken as text, and what it would take otherwise than it was meant is
+refused.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
+
+from vibx.choices import one_of, require
+from vibx.config.conversion import directory
+from vibx.errors import ConfigError
+
+CONDITIONS = ("runs", "attack.transfer_from")  # key=value pairs, joined by commas
+
+
+def readable(word: str) -> str:
+    """A word as Hydra can read it: a value that is no number, list or name is text, in quotes."""
+    key, equals, value = word.partition("=")
+    conditions = key in CONDITIONS and "=" in value and value[0] not in "\"'"
+    if not equals or not key or (not conditions and parsed(word)):
+        return word
+    for quote in ("'" if '"' in value else '"', '"'):
+        escaped = value.replace(quote, f"\\{quote}")
+        if parsed(quoted := f"{key}={quote}{escaped}{quote}"):
+            return quoted
+    return word
+
+
+def parsed(word: str) -> Override | None:
+    """A word as Hydra understands it; None where it does not."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except OverrideParseException:
+        return None
+    return override
+
+
+def check(words: Sequence[str], *, command: str, sweep: bool) -> list[str]:
+    """What to say of words that Hydra would carry out in silence, a line each.
+
+    Args:
+      words: as `readable` made them.
+      command: that they are for.
+      sweep: whether it was asked for one.
+
+    Raises:
+      ConfigError: a word that is no override, or that asks for something else than it seems to.
+    """
+    latest: dict[str, str] = {}
+    remarks = []
+    for word in words:
+        override = parsed(word)
+        if override is None or not override.key_or_group:
+            raise ConfigError(f"{word}: cannot be read; what is changed is written key=value")
+        value, key = word.partition("=")[2], override.get_key_element().lstrip("+~")
+        choices = choices_of(key, command)
+        allowed = "one that is there" if key.startswith("hydra/") else one_of(choices)
+        require(not (choices and value == "null"), key, value, allowed)
+        several = override.is_sweep_override()
+        if key == "experiment":
+            one = not several and isinstance(override.value(), str | None)
+            require(one, key, value, f"one: it is a sweep of its own; vibx {command} for each")
+        if several and not sweep:
+            raise ConfigError(
+                f"{word}: several values are a sweep, vibx {command} -m; a text with a comma needs "
+                f"quotes: {key}='\"...\"'"
+            )
+        if key in latest:
+            remarks.append(f"{key} is given twice: {word} counts, not {latest[key]}")
+        latest[key] = word
+    return list(dict.fromkeys(remarks))
+
+
+def choices_of(group: str, command: str) -> list[str]:
+    """The names of a group's choices; none of a key that is no group."""
+    return sorted(file.stem for file in (directory(command) / group).glob("*.yaml"))
+
+
+def jobs_of(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep: every combination of the values.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    values: dict[str, list[str]] = {}  # a key that comes later, as on the command line, counts
+    for override in overrides:
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if not values[key]:
+                raise ConfigError(f"{override.input_line}: a sweep over no values")
+        else:
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return [list(job) for job in itertools.product(*values.values())]
+
+
+def keys_of(words: Sequence[str]) -> set[str]:
+    """The keys and groups that overrides change."""
+    return {word.lstrip("+~").partition("=")[0] for word in words}
