@@ -119,7 +119,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
 def test_runs_can_be_told_apart_on_every_screen(width):
     """And their numbers can be read: no cell is cut."""
-    records = store.read_records(RECORDS)[:5]
+    records = [run.record for run in store.read_runs(RECORDS).runs[:5]]
     screen = Console(file=io.StringIO(), width=width, force_terminal=False)
     screen.print(run_table(records))
     shown = screen.file.getvalue()
