@@ -35,6 +35,18 @@ def test_exported_weights_give_the_recorded_error_in_numpy(vibx, finished_run, t
     assert json.loads(evaluated.read_text())["test"] == record["test"]
 
 
+def test_exported_weights_are_attacked_by_their_directory(vibx, finished_run, tmp_path):
+    root = f"root={finished_run / 'runs'}"
+    assert vibx("export", root, "output=weights").returncode == 0
+    (directory,) = (tmp_path / "weights").iterdir()
+    done = vibx("attack", f"weights={directory}", "attack=fgsm", "n=6")
+    assert done.returncode == 0, done.stderr
+    assert len(list(directory.glob("attacks/fgsm-*/metrics.json"))) == 1
+    both = vibx("attack", f"weights={directory}", "runs=beta=1e-3", "attack=fgsm")
+    assert both.returncode == 2
+    assert "runs=beta=1e-3: must be empty beside weights" in both.stderr
+
+
 def test_a_record_without_weights_is_refused_and_left_as_it_is(vibx, finished_run, tmp_path):
     without = shutil.ignore_patterns("checkpoints")
     shutil.copytree(finished_run / "runs", tmp_path / "runs", ignore=without)

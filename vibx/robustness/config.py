@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -119,14 +120,20 @@ class AttackConfig(AttackScalars):
 
 @dataclass(frozen=True)
 class AttackExecution:
-    """Which runs are attacked, and whether again."""
+    """Which runs are attacked, or which exported one (`weights`, its directory); whether again."""
 
     root: str
     runs: str
+    weights: str | None
     force: bool
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", path("root", self.root))
+        if self.weights is not None:
+            require(not self.runs, "runs", self.runs, "empty beside weights, which are of one run")
+            exported = Path(path("weights", self.weights)).absolute()
+            object.__setattr__(self, "root", str(exported.parent))
+            object.__setattr__(self, "runs", exported.name)
 
 
 def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:
