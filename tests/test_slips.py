@@ -63,7 +63,7 @@ def up_to_the_work():
         patch.setattr(ConfigRepository, "load_config", load_config)
         patch.setattr(train, "launch", start)
         patch.setattr(store, "select", start)
-        patch.setattr(store, "read_records", start)
+        patch.setattr(store, "read_runs", start)
         patch.setattr(figures, "Archive", start)
         patch.setattr(sys, "argv", sys.argv)
         yield
