@@ -110,7 +110,7 @@ def test_expected_answers_are_by_votes_and_without_abort():
     (attack,) = {cfg.attack for _, cfg in found}
     assert (attack.votes, attack.votes_needed, attack.abort_early) == (20, 15, False)
     models = {conditions for conditions, _ in found}
-    assert len(found) == 2 * len(models) == 2 * 5
+    assert len(found) == 2 * len(models) == 2 * 4
 
 
 @pytest.mark.parametrize("experiment", ATTACKS)

@@ -1,12 +1,15 @@
 """`vibx export`: what is written gives the recorded numbers without vibx."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 from safetensors.numpy import load_file
 
-from tests.processes import records
+from tests.processes import ROOT, records
 from vibx.data import load_test
 from vibx.data.schemas import IDX
 
@@ -56,3 +59,13 @@ def test_a_record_without_weights_is_refused_and_left_as_it_is(vibx, finished_ru
     assert "has no weights: train that run again with force=true" in done.stderr
     assert not (run / "checkpoints").exists()
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_committed_weights_give_their_recorded_error_without_vibx():
+    directories = sorted((ROOT / "outputs" / "paper" / "weights").iterdir())
+    assert len(directories) == 4
+    for directory in directories:
+        script = [sys.executable, str(ROOT / "scripts" / "load_weights.py"), str(directory)]
+        said = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+        found, recorded = re.findall(r"([\d.]+)%", said)
+        assert found == recorded
