@@ -13,14 +13,16 @@ from safetensors.numpy import load_file
 
 directory = Path(sys.argv[1])
 mnist = Path(__file__).parents[1] / "vibx" / "data" / "mnist"
-pixels = np.frombuffer(gzip.open(mnist / "t10k-images-idx3-ubyte.gz").read(), np.uint8, offset=16)
-labels = np.frombuffer(gzip.open(mnist / "t10k-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
-
+images, labels = (
+    gzip.decompress((mnist / f"t10k-{name}-ubyte.gz").read_bytes())
+    for name in ("images-idx3", "labels-idx1")
+)
+pixels, labels = np.frombuffer(images[16:], np.uint8), np.frombuffer(labels[8:], np.uint8)
 weights = {k: v.astype(np.float32) for k, v in load_file(directory / "model.safetensors").items()}
 
 
 def dense(layer, x):
-    """x W + b."""
+    """A layer's output."""
     return x @ weights[f"{layer}.kernel"] + weights[f"{layer}.bias"]
 
 
