@@ -119,7 +119,7 @@ def times(directory):
     return {f: f.stat().st_mtime_ns for f in directory.rglob("*") if f.is_file()}
 
 
-def test_joblib_is_still_a_launcher(vibx, tmp_path):
-    done = vibx("train", *TINY, "-m", "seed=0,1", "hydra/launcher=joblib")
+def test_joblib_is_still_a_launcher(vibx_program, tmp_path):
+    done = vibx_program("train", *TINY, "-m", "seed=0,1", "hydra/launcher=joblib")
     assert done.returncode == 0, done.stderr
     assert len(records(tmp_path / "runs")) == 2
