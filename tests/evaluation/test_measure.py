@@ -108,12 +108,12 @@ MEASURE = Measure(
 """
 
 
-def test_a_file_is_a_measure_in_record_display_history_and_predictions(vibx, tmp_path):
+def test_a_file_is_a_measure_in_record_display_history_and_predictions(vibx_program, tmp_path):
     for directory in ("vibx", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / directory, tmp_path / directory)
     (tmp_path / "vibx/evaluation/measures/confidence.py").write_text(CONFIDENCE)
     of_the_copy = {"env": {**os.environ, "PYTHONPATH": str(tmp_path)}}
-    done = vibx("train", *TINY, "eval_every=1", **of_the_copy)
+    done = vibx_program("train", *TINY, "eval_every=1", **of_the_copy)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     record = json.loads((run / "metrics.json").read_text())
@@ -126,6 +126,6 @@ def test_a_file_is_a_measure_in_record_display_history_and_predictions(vibx, tmp
     assert history["test_confidence"].iloc[-1] == record["test"]["confidence"]
     (shown,) = [line for line in done.stdout.splitlines() if "probability of the pred" in line]
     assert f"{record['test']['confidence']:.2%}" in shown
-    listed = vibx("runs", "root=runs", **of_the_copy).stdout
+    listed = vibx_program("runs", "root=runs", **of_the_copy).stdout
     assert "confidence" in listed
     assert f"{record['test']['confidence']:.2%}" in listed
