@@ -105,6 +105,8 @@ def test_each_drawing_is_at_its_own_scale_and_says_which(vibx, tmp_path):
     assert {path.name for path in output.iterdir()} == {
         *(f"figure{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("pdf", "png", "csv")),
         *(f"table1.{suffix}" for suffix in ("csv", "md", "tex")),
+        *(f"robustness.{suffix}" for suffix in ("pdf", "png", "csv", "md")),
+        "robustness_abort.csv",
         *(
             f"{table}.{suffix}"
             for table in ("audit", "claims", "selections")
@@ -137,7 +139,7 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_drawn(vibx, tmp_pat
         assert lines.count(line) == 1
     assert lines[-1] == (
         "vibx figures: error: not drawn: "
-        "Audit, Claims, Figure 1, Figure 2, Figure 3, Figure 4, Selections"
+        "Audit, Claims, Figure 1, Figure 2, Figure 3, Figure 4, Robustness, Selections"
     )
     assert {path.stem for path in (tmp_path / "drawn").iterdir()} == {"table1"}
 
