@@ -93,9 +93,14 @@ def newcombe(share: float, n: int, *, minus: float, of: int) -> Interval:
 
     Newcombe (1998), method 10, of two Wilson intervals.
     """
-    this, other, difference = wilson(share, n), wilson(minus, of), share - minus
-    below = math.hypot(share - this.low, other.high - minus)
-    above = math.hypot(this.high - share, minus - other.low)
+    return of_difference(share, wilson(share, n), minus=minus, of=wilson(minus, of))
+
+
+def of_difference(value: float, interval: Interval, *, minus: float, of: Interval) -> Interval:
+    """The interval of a difference from those of both sides, which are not paired."""
+    difference = value - minus
+    below = math.hypot(value - interval.low, of.high - minus)
+    above = math.hypot(interval.high - value, minus - of.low)
     return Interval(difference - below, difference + above)
 
 
@@ -128,11 +133,10 @@ def crossed_bootstrap(wrong: npt.ArrayLike, *, minus: npt.ArrayLike, seed: int) 
     of_patterns = rng.multinomial(images, counts / images, size=RESAMPLES)
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
     sums = ((of_patterns @ patterns.T) * of_seeds).sum(axis=1)
-    low, high = np.quantile(sums / differences.size, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # The smallest level whose interval holds zero; the data themselves count as one resample.
     beyond = 1 + min((sums <= 0).sum(), (sums >= 0).sum())
     p = min(1.0, float(2 * beyond / (RESAMPLES + 1)))
-    return Comparison(float(differences.mean()), Interval(float(low), float(high)), p)
+    return Comparison(float(differences.mean()), percentiles(sums / differences.size), p)
 
 
 def resampled_errors(wrong: Sequence[npt.ArrayLike], *, seed: int) -> npt.NDArray[np.float64]:

@@ -136,10 +136,10 @@ def difference(one: Measured, other: Measured) -> Measured:
     """
     if one.interval is None or other.interval is None:
         return Measured(math.nan, None, 0)
+    interval = statistics.of_difference(
+        one.value, one.interval, minus=other.value, of=other.interval
+    )
     value = one.value - other.value
-    below = math.hypot(one.value - one.interval.low, other.interval.high - other.value)
-    above = math.hypot(one.interval.high - one.value, other.value - other.interval.low)
-    interval = Interval(value - below, value + above)
     return Measured(value, interval, min(one.seeds, other.seeds), one.images)
 
 
