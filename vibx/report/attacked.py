@@ -37,6 +37,12 @@ def outcomes(arrays: Arrays) -> npt.NDArray[np.str_]:
     return np.select([at_target, most[every, arrays["label"]]], ["target", "true"], "other")
 
 
+def norms_seen(attack: StoredAttack, norm: str, *, failure: float) -> npt.NDArray[np.floating]:
+    """A norm of each image's perturbation; `failure` where the attack saw no success."""
+    arrays = read(attack)
+    return np.where(arrays["success"], arrays[norm], failure)
+
+
 def mean_norms(attack: StoredAttack) -> dict[str, float]:
     """Mean norms of the successes that the attack saw, how many they are, and how many hold."""
     arrays = read(attack)

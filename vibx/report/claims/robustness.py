@@ -35,7 +35,11 @@ LARGEST = 1e-2
 RECHECK, SEEN = "accuracy_recheck", "accuracy_seen"
 MODES = "targeted", "untargeted"
 EXPECTED = "figure4_expected"
-NORMS = {"l0_8_bits": "L0", "l2": "L2", "linf": "Linf"}
+AS_BETA_GROWS = (
+    ("l0_8_bits", "L0", "falls", Range(high=1)),
+    ("l2", "L2", "grows", Range(low=1)),
+    ("linf", "Linf", "grows", Range(low=1)),
+)
 
 # Accuracies
 
@@ -189,14 +193,18 @@ def failures(found: Found, seen: bool) -> Measured:
 # Norms
 
 
-def norms_of(attacks: list[StoredAttack], norm: str) -> dict[tuple[str, float], Any]:
-    """Norms of the successes seen by model and beta, [seeds, images]; NaN where there is none."""
+def norms_of(
+    attacks: list[StoredAttack], norm: str, *, failure: float
+) -> dict[tuple[str, float], Any]:
+    """Norms of the successes seen by model and beta, [seeds, images]; `failure` elsewhere."""
     found: dict[tuple[str, float], dict[tuple[int, int], Any]] = {}
     for attack in attacks:
         about = attacked.description(attack)
         beta = -1.0 if math.isnan(about["beta"]) else about["beta"]
         executions = found.setdefault((about["model"], beta), {})
-        executions[about["seed"], about["attack_seed"]] = successes(attack, norm)
+        executions[about["seed"], about["attack_seed"]] = attacked.norms_seen(
+            attack, norm, failure=failure
+        )
     return {
         model: np.stack([executions[key] for key in sorted(executions)])
         for model, executions in found.items()
@@ -210,7 +218,8 @@ def relative_norm(found: Found, norm: str, to_zero: bool) -> Measured:
     is smaller.
     """
     attacked.describe_targeted(found["figure3"])
-    return of_norms(norms_of(found["figure3"], norm), to_zero, statistics.ratio_of_means)
+    norms = norms_of(found["figure3"], norm, failure=math.nan)
+    return of_norms(norms, to_zero, statistics.ratio_of_means)
 
 
 def expected_norm(found: Found, norm: str, to_zero: bool) -> Measured:
@@ -219,10 +228,7 @@ def expected_norm(found: Found, norm: str, to_zero: bool) -> Measured:
     attacked.describe(attacks, vary={"seed", "mode"})
     if not all(attacked.settings(attack)["votes"] > 1 for attack in attacks):
         raise store.RunError(f"{EXPECTED}: equal expected success needs attack.votes > 1")
-    norms = {
-        model: np.where(np.isnan(values), np.inf, values)
-        for model, values in norms_of(attacks, norm).items()
-    }
+    norms = norms_of(attacks, norm, failure=math.inf)
     return of_norms(norms, to_zero, statistics.ratio_of_medians)
 
 
@@ -257,7 +263,12 @@ def median_norm(found: Found, of: tuple[str, str], to: tuple[str, str]) -> Measu
         ratio = mean_of_seeds((medians[0] / medians[1]).dropna().to_numpy(float))
         if side["there"].all() and base["there"].all():
             values, others = (
-                np.stack([successes(found["figure4"][row], "l2") for row in group.index])
+                np.stack(
+                    [
+                        attacked.norms_seen(found["figure4"][row], "l2", failure=math.nan)
+                        for row in group.index
+                    ]
+                )
                 for group in (side, base)
             )
             found_ratio = statistics.ratio_of_medians(values, to=others, seed=BOOTSTRAP_SEED)
@@ -269,12 +280,6 @@ def median_norm(found: Found, of: tuple[str, str], to: tuple[str, str]) -> Measu
 def of_side(rows: pd.DataFrame, model: str, mode: str) -> pd.Series:
     """Which attacks are on a model in a mode."""
     return (rows["model"] == model) & (rows["mode"] == mode)
-
-
-def successes(attack: StoredAttack, norm: str) -> Any:
-    """A norm of each image's perturbation, NaN where the attack saw no success."""
-    arrays = attacked.read(attack)
-    return np.where(arrays["success"], arrays[norm], np.nan).astype(float)
 
 
 # The claims
@@ -403,12 +408,7 @@ CLAIMS: tuple[Claim, ...] = (
             needs=ZEROS,
             measure=partial(relative_norm, norm=norm, to_zero=True),
         )
-        for (norm, label), trend, holds in zip(
-            NORMS.items(),
-            ("falls", "grows", "grows"),
-            (Range(high=1), Range(low=1), Range(low=1)),
-            strict=True,
-        )
+        for norm, label, trend, holds in AS_BETA_GROWS
     ),
     *(
         Claim(
@@ -422,12 +422,7 @@ CLAIMS: tuple[Claim, ...] = (
             measure=partial(expected_norm, norm=norm, to_zero=True),
             least_seeds=3,
         )
-        for (norm, label), trend, holds in zip(
-            NORMS.items(),
-            ("falls", "grows", "grows"),
-            (Range(high=1), Range(low=1), Range(low=1)),
-            strict=True,
-        )
+        for norm, label, trend, holds in AS_BETA_GROWS
     ),
     Claim(
         name="accurate_unperturbed",

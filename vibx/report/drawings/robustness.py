@@ -1,7 +1,6 @@
 """Robustness: norms at equal expected success over beta, and what the early abort does to norms."""
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -77,7 +76,10 @@ def expected_table(attacks: list[StoredAttack]) -> pd.DataFrame:
         raise RunError("norms at equal expected success need attacks with attack.votes > 1")
     groups = described.groupby(["mode", *attacked.MODEL], dropna=False, observed=True)
     cells = {key: [attacks[row] for row in rows.index] for key, rows in groups}
-    norms = {key: np.stack(list(map(norms_found, those))) for key, those in cells.items()}
+    norms = {
+        key: np.stack([attacked.norms_seen(attack, "l2", failure=np.inf) for attack in those])
+        for key, those in cells.items()
+    }
     base = {mode: values for (mode, model, _), values in norms.items() if model == BASE}
     table = []
     for (mode, model, beta), those in cells.items():
@@ -100,12 +102,6 @@ def expected_table(attacks: list[StoredAttack]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(table)
-
-
-def norms_found(attack: StoredAttack) -> npt.NDArray[np.float64]:
-    """The L2 norm of each image's perturbation; infinite where the attack saw no success."""
-    arrays = attacked.read(attack)
-    return np.where(arrays["success"], arrays["l2"], np.inf)
 
 
 def percent(attacks: list[StoredAttack], quantity: str) -> float:
