@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         dispatch(args)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from vibx.display import write_to_nowhere
+
+        write_to_nowhere(sys.stdout)
     except Interrupted as interruption:
         leave(program, str(interruption), interruption.exit_code)
 
@@ -71,7 +73,8 @@ def run(command: str, args: list[str]) -> None:
         apply(command, args)
     except Stop as stopped:
         error = stopped.__cause__
-        if isinstance(error, BrokenPipeError) or not (user_error(error) or os_error(error)):
+        told = user_error(error) or isinstance(error, OSError)
+        if isinstance(error, BrokenPipeError) or not told:
             raise error from None  # type: ignore[misc]  # a defect is to be seen whole
         fail(program, error)
     except BrokenPipeError:
@@ -147,8 +150,12 @@ def read_arguments(command: str, args: list[str]) -> list[str]:
         refuse(f"vibx {command} has no sweeps")
     words = [overrides.readable(word) for word in given.overrides]
     sweep = given.multirun or bool(keys & {"experiment", "hydra.mode"})
-    for remark in overrides.check(words, command=command, sweep=sweep):
-        print(f"note: {' '.join(remark.split())}", file=sys.stderr)
+    remarks = overrides.check(words, command=command, sweep=sweep)
+    if remarks:
+        from vibx.display import remark
+
+        for text in remarks:
+            remark(text)
     return [*(arg for arg in args if arg not in given.overrides), *words]
 
 
@@ -180,11 +187,6 @@ def user_error(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def os_error(error: BaseException | None) -> OSError | None:
-    """An error of the system that is the user's to mend."""
-    return error if isinstance(error, OSError) else None
 
 
 def fail(program: str, error: BaseException | None) -> NoReturn:

@@ -52,7 +52,7 @@ MESSAGES = console(stderr=True)
 
 def remark(text: str) -> None:
     """Say something that does not stop the work, on one line of stderr."""
-    MESSAGES.print(f"note: {' '.join(text.split())}", soft_wrap=True, markup=False)
+    MESSAGES.print(f"note: {' '.join(text.split())}", soft_wrap=True, markup=False, emoji=False)
 
 
 def show_warnings() -> None:
