@@ -24,7 +24,7 @@ class Evaluation:
     mc_samples: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", config.path("root", self.root))
+        config.expand_paths(self, "root")
         require(self.mc_samples >= 1, "mc_samples", self.mc_samples, "at least 1")
 
 

@@ -25,8 +25,7 @@ class Export:
     dtype: str
 
     def __post_init__(self) -> None:
-        for key in ("root", "output"):
-            object.__setattr__(self, key, config.path(key, getattr(self, key)))
+        config.expand_paths(self, "root", "output")
         require(self.dtype in DTYPES, "dtype", self.dtype, one_of(DTYPES))
 
 

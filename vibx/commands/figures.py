@@ -25,8 +25,7 @@ class Figures:
     scale: str | None
 
     def __post_init__(self) -> None:
-        for key in ("root", "output"):
-            object.__setattr__(self, key, config.path(key, getattr(self, key)))
+        config.expand_paths(self, "root", "output")
         require(self.scale in (None, *SCALES), "scale", self.scale, f"{one_of(SCALES)}, or null")
 
 

@@ -26,7 +26,7 @@ class Listing:
     weights: bool
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", config.path("root", self.root))
+        config.expand_paths(self, "root")
         require(self.verify or not self.weights, "weights", "true", "false without verify=true")
 
 

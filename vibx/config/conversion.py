@@ -78,11 +78,10 @@ def typed(schema: type, node: DictConfig, prefix: str = "") -> Any:
       ConfigError: a value is missing, of another type, or out of range: as it is, or as the
         float32 that is computed with.
     """
-    fields = {field.name: field for field in dataclasses.fields(schema)}
     hints = typing.get_type_hints(schema)
-    for key in [key for key in fields if key in node]:
+    given = [key for key in field_names(schema) if key in node]
+    for key in given:
         require_type(f"{prefix}{key}", node, key, hints[key])
-    given = [key for key in fields if key in node]
     try:
         merged = OmegaConf.merge(structured(schema), OmegaConf.masked_copy(node, given))
         missing = OmegaConf.missing_keys(merged)
@@ -105,9 +104,9 @@ def require_type(name: str, node: DictConfig, key: str, hint: Any) -> None:
     Raises:
       ConfigError: it is.
     """
-    value = node[key] if not OmegaConf.is_missing(node, key) else None
     if OmegaConf.is_missing(node, key):
         raise ConfigError(f"{name}: must be given, {type_name(hint)}")
+    value = node[key]
     plain = list(value) if isinstance(value, ListConfig) else value
     require(fits(plain, hint), name, shown(value), type_name(hint))
 
@@ -187,14 +186,16 @@ def checked_as_float32(configuration: Any) -> Any:
     return configuration
 
 
-def path(key: str, value: str) -> str:
-    """A path as it was meant: not empty, and ~ is the home directory.
+def expand_paths(configuration: Any, *keys: str) -> None:
+    """Take a schema's paths as they were meant: not empty, and ~ is the home directory.
 
     Raises:
-      ConfigError: it is empty.
+      ConfigError: one is empty.
     """
-    require(bool(value.strip()), key, value, "a path")
-    return os.path.expanduser(value)
+    for key in keys:
+        value = getattr(configuration, key)
+        require(bool(value.strip()), key, value, "a path")
+        object.__setattr__(configuration, key, os.path.expanduser(value))
 
 
 def field_names(schema: type) -> list[str]:

@@ -13,8 +13,8 @@ from vibx.config.conversion import (
     LARGEST_INDEX,
     chosen,
     digest,
+    expand_paths,
     field_names,
-    path,
     plain_values,
     resolved,
     typed,
@@ -33,7 +33,7 @@ class Execution:
     force: bool
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", path("root", self.root))
+        expand_paths(self, "root")
         for key in ("eval_every", "checkpoint_every"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 

@@ -9,7 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from vibx.attacks.settings import Attack, require_at_least_one, require_segments
 from vibx.choices import choice, identity, one_of, refuse_unknown, require
-from vibx.config import Config, chosen, digest, field_names, path, plain_values, resolved, typed
+from vibx.config import (
+    Config,
+    chosen,
+    digest,
+    expand_paths,
+    field_names,
+    plain_values,
+    resolved,
+    typed,
+)
 
 MODES = ("untargeted", "targeted")
 
@@ -128,10 +137,11 @@ class AttackExecution:
     force: bool
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", path("root", self.root))
+        expand_paths(self, "root")
         if self.weights is not None:
             require(not self.runs, "runs", self.runs, "empty beside weights, which are of one run")
-            exported = Path(path("weights", self.weights)).absolute()
+            expand_paths(self, "weights")
+            exported = Path(self.weights).absolute()
             object.__setattr__(self, "root", str(exported.parent))
             object.__setattr__(self, "runs", exported.name)
 
