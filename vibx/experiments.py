@@ -156,12 +156,13 @@ class Archive:
         return self._collected[key]
 
     def _read(self, directory: Path) -> dict[Config, StoredRun]:
+        if not directory.is_dir():
+            return {}
+        stored, problems = store.read_runs(directory)
+        self.problems += problems
         found: dict[Config, StoredRun] = {}
-        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-            if not store.is_finished(path):
-                continue
+        for path, record in stored:
             try:
-                record = store.read_record(path)
                 cfg = config.parse_config(record["config"])
                 require_own_name(record["run_id"], cfg.run_id, path)
                 # With keys that came later, so that older records compare with newer ones.

@@ -42,10 +42,11 @@ def write_store(root, scale, *, without=()):
         if command_of(name) == "train":
             train(root, name, scale)
             continue
-        stored = store.read_runs(root)
+        stored = store.read_runs(root).runs
         for conditions, attack in expand_attacks(name, scale=scale):
             write = write_audit if attack.attack.name == "audit" else write_attack
-            write(*store.among(stored, conditions), attack)
+            for run in store.among(stored, conditions):
+                write(run, attack)
 
 
 def scales(drawing, archive, among):

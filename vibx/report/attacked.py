@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from vibx import store
+from vibx.files import Arrays
 from vibx.report import runs
 from vibx.store import RunError, StoredAttack, StoredRun
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 BASE, VIB, MEAN_MODE = "deterministic", "VIB", "VIB in mean mode"
 MODELS = {"maximum_likelihood": BASE, "dropout": "dropout", "vib": VIB}

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 
 from vibx import attacks, config, store
 from vibx.attacks.per_image import Classify, Progress, Task, image_keys, part_of, perturb, tasks
@@ -21,7 +20,16 @@ from vibx.attacks.scoring import Norms, norms, reevaluate, share_of, to_8_bits
 from vibx.attacks.settings import Attack
 from vibx.choices import found_by_schema
 from vibx.data import DataInfo, load_test
-from vibx.files import FILES, arrays_in, lock, read_listed, read_sealed, write_arrays, write_sealed
+from vibx.files import (
+    FILES,
+    Arrays,
+    arrays_in,
+    lock,
+    read_listed,
+    read_sealed,
+    write_arrays,
+    write_sealed,
+)
 from vibx.robustness.audit import NothingToAttackError, audit
 from vibx.robustness.classifier import classifier_of, logits_of_images
 from vibx.robustness.config import AttackConfig, Audit
@@ -33,8 +41,6 @@ PARTS = "parts"
 PART = 250  # images whose result is kept as soon as it is there
 NO_TARGET = -1
 
-Array = npt.NDArray[Any]
-Arrays = dict[str, Array]
 
 logger = logging.getLogger(__name__)
 

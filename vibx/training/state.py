@@ -43,6 +43,7 @@ def initial_state(cfg: Config, key: Key[Array, ""]) -> TrainState:
     )
 
 
+@once_per_program
 def state_shape(cfg: Config) -> TrainState:
     """The shapes of a run's state."""
     return jax.eval_shape(lambda: initial_state(cfg, jax.random.key(0)))

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from vibx import store
+from vibx.files import Arrays
 from vibx.report import attacked, statistics
-from vibx.report.attacked import BASE, MEAN_MODE, VIB, Arrays
+from vibx.report.attacked import BASE, MEAN_MODE, VIB
 from vibx.report.ledger import (
     Claim,
     Found,

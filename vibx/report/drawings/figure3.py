@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from vibx.files import Arrays
 from vibx.report import attacked, runs, style
-from vibx.report.attacked import MODEL, SEEDS, Arrays
+from vibx.report.attacked import MODEL, SEEDS
 from vibx.report.drawings import Drawing, Files, Source
 from vibx.report.style import Look, in_style
 from vibx.store import StoredAttack
