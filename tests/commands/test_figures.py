@@ -105,6 +105,7 @@ def test_each_drawing_is_at_its_own_scale_and_says_which(vibx, tmp_path):
     }
     assert {path.name for path in output.iterdir()} == {
         *(f"figure{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("pdf", "png", "csv")),
+        *(f"figure2_why{end}" for end in (".pdf", ".png", ".csv", ".md", "_curves.csv")),
         *(f"table1.{suffix}" for suffix in ("csv", "md", "tex")),
         *(f"robustness.{suffix}" for suffix in ("pdf", "png", "csv", "md")),
         "robustness_abort.csv",
@@ -142,7 +143,8 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_drawn(vibx, tmp_pat
         "vibx figures: error: not drawn: "
         "Audit, Claims, Figure 1, Figure 2, Figure 3, Figure 4, Robustness, Selections"
     )
-    assert {path.stem for path in (tmp_path / "drawn").iterdir()} == {"table1"}
+    drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}
+    assert drawn == {"table1", "figure2_why", "figure2_why_curves"}
 
 
 @pytest.mark.parametrize("bad", [["root=nowhere"], ["rot=runs"], ["root=.", "scale=large"]])
