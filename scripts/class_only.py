@@ -1,6 +1,6 @@
-"""Local optima of equation 17 for an encoder that sees the class alone, as Figure 2's drawing has them.
+"""Search for what equation 17 allows at K = 2, which `vibx figures` draws beside Figure 2.
 
-    python scripts/class_only.py 0.1 0.99      adds betas, about 10 seconds each, to the file
+`python scripts/class_only.py 0.1 0.99` adds betas, about 10 seconds each, to the recorded ones.
 """
 
 import sys

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
+import scipy.stats
 
 from vibx.report import class_only
 from vibx.report.class_only import CLASSES, K
@@ -107,8 +108,8 @@ def test_an_average_of_one_sample_errs_as_one_sample():
 def test_the_collapsed_encoder_attains_the_entropy_of_the_classes():
     for beta in (0.5, 1.0, 3.0):
         optimum = class_only.evaluate(beta, class_only.collapsed())
-        assert optimum.objective == pytest.approx(H_Y, abs=1e-14)
-        assert optimum.rate == pytest.approx(0, abs=1e-14)
+        assert optimum.objective == pytest.approx(H_Y, abs=1e-13)
+        assert optimum.rate == pytest.approx(0, abs=1e-13)
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])
@@ -126,7 +127,7 @@ def test_nothing_is_below_the_entropy_of_the_classes_at_beta_of_one_or_more(beta
 def test_the_rate_bounds_the_information_and_all_are_below_the_collapse(least):
     for optimum in least[:-1]:
         assert optimum.objective == pytest.approx(optimum.distortion + optimum.beta * optimum.rate)
-        assert optimum.rate > optimum.izy_lower > 0
+        assert optimum.rate > class_only.izy_lower(optimum.distortion) > 0
         assert optimum.objective < H_Y
 
 

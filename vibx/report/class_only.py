@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import optimize, special  # type: ignore[import-untyped]
+
+from vibx import store
 
 Array = npt.NDArray[np.float64]
 
@@ -59,11 +61,6 @@ class Optimum(NamedTuple):
     rate: float
     model: ClassOnly
 
-    @property
-    def izy_lower(self) -> float:
-        """Equation 12, in nats."""
-        return math.log(CLASSES) - self.distortion
-
 
 class Recorded(NamedTuple):
     """An optimum as `FILE` has it: also its start, and its errors, as fractions."""
@@ -80,12 +77,12 @@ class Recorded(NamedTuple):
 
 def read() -> list[Recorded]:
     """The optima that were found, by beta, at each the least objective first."""
-    with np.load(FILE) as arrays:
-        columns = [arrays[name].tolist() for name in Recorded._fields if name != "model"]
-        models = [unpack(vector) for vector in arrays["model"]]
+    arrays = store.read_arrays(FILE)
+    models = [unpack(vector) for vector in arrays.pop("model")]
+    columns = {name: values.tolist() for name, values in arrays.items()}
     return [
-        Recorded(*row[:4], model, *row[4:])
-        for row, model in zip(zip(*columns, strict=True), models, strict=True)
+        Recorded(model=model, **{name: values[i] for name, values in columns.items()})
+        for i, model in enumerate(models)
     ]
 
 
@@ -96,7 +93,7 @@ def write(optima: Sequence[Recorded]) -> None:
         for name in Recorded._fields
         if name != "model"
     }
-    np.savez_compressed(FILE, model=np.stack([pack(o.model) for o in optima]), **columns)
+    store.write_arrays(FILE, model=np.stack([pack(o.model) for o in optima]), **columns)
 
 
 def quadrature(nodes: int) -> tuple[Array, Array]:
@@ -183,6 +180,11 @@ def objective_and_gradient(
     return distortion + beta * rate(model), np.concatenate([part.ravel() for part in parts])
 
 
+def izy_lower(distortion: float) -> float:
+    """Equation 12: I(Z,Y) >= H(Y) - distortion, in nats."""
+    return math.log(CLASSES) - distortion
+
+
 def collapsed() -> ClassOnly:
     """p(z|x) = r(z) and q(y|z) = 1 / 10: a rate of 0."""
     cholesky = np.tile(np.eye(K), (CLASSES, 1, 1))
@@ -262,6 +264,12 @@ def evaluate(beta: float, model: ClassOnly) -> Optimum:
     return Optimum(beta, distortion + beta * rate, distortion, rate, model)
 
 
+def flatness(model: ClassOnly) -> float:
+    """The spread of the classes' means along the shorter axis relative to the longer one."""
+    longer, shorter = np.linalg.svd(model.means - model.means.mean(axis=0), compute_uv=False)
+    return float(shorter / longer) if longer > 0 else 1.0
+
+
 # Errors
 
 
@@ -290,13 +298,13 @@ def error_1(model: ClassOnly) -> float:
     return 1 - float(np.mean(right))
 
 
-def error_mc(model: ClassOnly, *, samples: int = 12, answers: int = ANSWERS, seed: int = 0) -> float:
-    """The share of answers that are wrong with q(y|z) averaged over samples of z, by simulation.
+def error_mc(model: ClassOnly, *, samples: int = 12, answers: int = ANSWERS) -> float:
+    """The share of answers that are wrong with q(y|z) averaged over samples of z, simulated.
 
-    Its standard error is at most 0.5 / sqrt(answers), 0.16 points. `answers` are split equally
-    among the classes.
+    The same noise for each model. The standard error is at most 0.5 / sqrt(answers), 0.16 points.
+    `answers` are split equally among the classes.
     """
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     wrong = 0
     for y in range(CLASSES):
         noise = draw.normal(size=(answers // CLASSES * samples, K))
