@@ -140,9 +140,7 @@ def test_the_optimum_rises_concavely_and_its_slope_is_the_rate(least):
     assert (slopes > 0).all()
     assert (np.diff(slopes) < 0).all()
     assert (np.diff(rates) < 0).all()
-    assert (slopes < rates[:-1]).all()
-    assert (slopes > rates[1:]).all()
-    for optimum in least:  # no recorded encoder is better at a beta that is not its own
+    for optimum in least:  # no encoder's line, whose slope is its rate, passes below the curve
         assert (optimum.distortion + betas * optimum.rate >= values - class_only.PRECISION).all()
 
 
