@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special  # type: ignore[import-untyped]
 
-from vibx import store
+from vibx.files import arrays_in, write_arrays
 
 Array = npt.NDArray[np.float64]
 
@@ -78,7 +78,7 @@ class Recorded(NamedTuple):
 
 def read() -> list[Recorded]:
     """The optima that were found, by beta, at each the least objective first."""
-    arrays = store.read_arrays(FILE)
+    arrays = arrays_in(FILE.read_bytes())
     models = [unpack(vector) for vector in arrays.pop("model")]
     columns = {name: values.tolist() for name, values in arrays.items()}
     return [
@@ -94,7 +94,7 @@ def write(optima: Sequence[Recorded]) -> None:
         for name in Recorded._fields
         if name != "model"
     }
-    store.write_arrays(FILE, model=np.stack([pack(o.model) for o in optima]), **columns)
+    write_arrays(FILE, model=np.stack([pack(o.model) for o in optima]), **columns)
 
 
 def quadrature(nodes: int) -> tuple[Array, Array]:
