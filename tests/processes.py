@@ -43,6 +43,13 @@ def become_vibx(args, cwd, env, streams):
     main(args)
 
 
+def fork(cwd, *args, env=None, streams=(os.devnull, os.devnull)):
+    """Start `vibx` from the forks: not for another PYTHONPATH, which they have behind them."""
+    process = FORKS.Process(target=become_vibx, args=(args, cwd, env or dict(os.environ), streams))
+    process.start()
+    return process
+
+
 def run_program(cwd, *args, env=None):
     """Run the installed program in a directory to its end; returns the completed process."""
     return subprocess.run(
@@ -51,13 +58,10 @@ def run_program(cwd, *args, env=None):
 
 
 def run(cwd, *args, env=None, timeout=300):
-    """As `run_program`, from the forks; not for another PYTHONPATH, which they have behind them."""
+    """As `run_program`, from the forks."""
     with tempfile.TemporaryDirectory() as written:
         streams = [Path(written) / name for name in ("stdout", "stderr")]
-        process = FORKS.Process(
-            target=become_vibx, args=(args, cwd, env or dict(os.environ), streams)
-        )
-        process.start()
+        process = fork(cwd, *args, env=env, streams=streams)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()

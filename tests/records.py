@@ -164,22 +164,3 @@ def write_attack(run, cfg, *, held=1.0, seen=1.0, size=0.2, pixels=100, votes=No
     directory.mkdir(parents=True)
     write_arrays(directory / store.ADVERSARIAL, **arrays)
     return StoredAttack(run, directory, store.write_record(directory, record))
-
-
-def write_audit(run, cfg):
-    """The record of an audit with one check that passed and one that did not."""
-    check = {"expected": "no more", "measured": "97%", "meaning": "It means that.", "values": {}}
-    checks = [
-        {"name": "black box", "passed": True, **check},
-        {"name": "transfer", "passed": False, **check},
-    ]
-    record = {
-        "schema": store.SCHEMA,
-        "run_id": run.record["run_id"],
-        "attack": cfg.to_dict(),
-        "checks": checks,
-        "provenance": PROVENANCE,
-    }
-    directory = store.attack_directory(run, cfg.name)
-    directory.mkdir(parents=True)
-    return StoredAttack(run, directory, store.write_record(directory, record))

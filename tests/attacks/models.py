@@ -27,7 +27,7 @@ MNIST = Path(vibx.data.__file__).parent / "mnist"
 def settings(name, **changes):
     """An attack's settings as conf/ has them, with changes."""
     values = OmegaConf.load(directory("attack") / "attack" / f"{name}.yaml")
-    return chosen("attack", OmegaConf.merge(values, changes))
+    return chosen("attack", {**OmegaConf.to_container(values), **changes})
 
 
 def linear(W, b, x, key):

@@ -10,43 +10,22 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.records import write_attack, write_audit, write_run
+from tests.records import write_run
 from vibx import store
 from vibx.commands.figures import MissingRunsError, sources_of
-from vibx.experiments import Archive, command_of, expand, expand_attacks
-from vibx.report import drawings
+from vibx.experiments import Archive, expand
 from vibx.report.drawings import Drawing
 
 ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "outputs" / "paper"
 FIGURE_2 = Drawing("Figure 2", ("figure2",), draw=lambda source: {})
 BOTH = Drawing("Both", ("figure2",), draw=lambda *sources: {}, compared=("paper", "fast"))
-
-
-def needed():
-    """Every experiment that is drawn, those that train first."""
-    names = {name for drawing in drawings.find() for name in drawing.experiments}
-    return sorted(sorted(names), key=command_of, reverse=True)
 
 
 def train(root, experiment, scale):
     for cfg in expand(experiment, scale=scale):
         if not (root / cfg.run_id).exists():
             write_run(root, cfg)
-
-
-def write_store(root, scale, *, without=()):
-    """Runs of all experiments, and attacks on them, as they are after training and attacking."""
-    for name in needed():
-        if name in without:
-            continue
-        if command_of(name) == "train":
-            train(root, name, scale)
-            continue
-        stored = store.read_runs(root).runs
-        for conditions, attack in expand_attacks(name, scale=scale):
-            write = write_audit if attack.attack.name == "audit" else write_attack
-            for run in store.among(stored, conditions):
-                write(run, attack)
 
 
 def scales(drawing, archive, among):
@@ -91,41 +70,27 @@ def test_the_command_is_for_the_scale_that_has_most(tmp_path, present, among, sa
 # From the shell
 
 
-def test_each_drawing_is_at_its_own_scale_and_says_which(vibx, tmp_path):
-    write_store(tmp_path / "kept" / "smoke", "smoke")
-    train(tmp_path / "kept" / "fast", "table1", "fast")
-    done = vibx("figures", "root=kept")
+def test_the_committed_records_give_the_committed_drawings(vibx, tmp_path):
+    """All of them, each at its own scale; numbers to rounding, which is another machine's."""
+    done = vibx("figures", f"root={COMMITTED}", "output=drawn")
     assert done.returncode == 0, done.stderr
     shown = dict(line.split(": ") for line in done.stdout.splitlines())
-    assert "Table 1, scale=fast" in shown
-    assert "Figure 4, scale=smoke" in shown
-    output = tmp_path / "outputs" / "figures"
-    assert {path for paths in shown.values() for path in paths.split()} == {
-        str(path.relative_to(tmp_path)) for path in output.iterdir()
-    }
-    assert {path.name for path in output.iterdir()} == {
-        *(f"figure{n}.{suffix}" for n in (1, 2, 3, 4) for suffix in ("pdf", "png", "csv")),
-        *(f"figure2_why{end}" for end in (".pdf", ".png", ".csv", ".md", "_curves.csv")),
-        *(f"table1.{suffix}" for suffix in ("csv", "md", "tex")),
-        *(f"robustness.{suffix}" for suffix in ("pdf", "png", "csv", "md")),
-        "robustness_abort.csv",
-        *(
-            f"{table}.{suffix}"
-            for table in ("audit", "claims", "selections")
-            for suffix in ("csv", "md")
-        ),
-    }
-    assert "scale fast (recipe fast, 15 epochs)" in (output / "table1.md").read_text()
-    assert "scale smoke" in (output / "audit.md").read_text()
+    assert {"Table 1, scale=fast", "Claims, scale=paper,fast"} < set(shown)
+    drawn, committed = tmp_path / "drawn", COMMITTED / "fast" / "figures"
+    paths = {path for written in shown.values() for path in written.split()}
+    assert paths == {f"drawn/{path.name}" for path in drawn.iterdir()}
+    assert paths == {f"drawn/{path.name}" for path in committed.iterdir()}
+    for path in committed.glob("*.csv"):
+        tables = (pd.read_csv(directory / path.name) for directory in (drawn, committed))
+        pd.testing.assert_frame_equal(*tables, rtol=1e-6)
 
 
 def test_what_is_missing_or_damaged_is_named_and_the_rest_is_drawn(vibx, tmp_path):
     root = tmp_path / "runs"
-    for name in ("figure2", "figure1b", "select_dropout", "select_penalty", "select_smoothing"):
+    for name in ("table1", "figure2", "select_dropout", "select_penalty", "select_smoothing"):
         train(root, name, "fast")
     (root / expand("select_dropout", scale="fast")[0].run_id / store.METRICS).write_text("{")
     (root / expand("figure2", scale="fast")[0].run_id / store.EMBEDDING).unlink()
-    train(root, "table1", "fast")
     done = vibx("figures", "root=runs", "output=drawn")
     assert done.returncode == 1
     lines = done.stderr.splitlines()
@@ -208,20 +173,3 @@ def test_an_experiment_and_its_table_are_two_files(vibx_program, tmp_path):
     text = (tmp_path / "outputs" / "figures" / "widths.md").read_text()
     assert text.startswith("Error by K on mnist, K = 8, scale smoke (recipe fast, 4 epochs).")
     assert "| 8 | 2.13 |\n| 16 | 1.54 |" in text
-
-
-def test_table_1_and_figure_3_in_miniature_from_training_to_drawings(vibx, tmp_path):
-    """As `make reproduce SCALE=smoke`, which does the same with all experiments."""
-    for experiment in ("table1", "figure1", "figure3"):
-        command = command_of(experiment)
-        done = vibx(command, f"experiment={experiment}", "scale=smoke", "root=runs")
-        assert done.returncode == 0, done.stderr
-    done = vibx("figures", "root=runs")
-    assert done.returncode == 1
-    assert "figure2: 3 of 3 runs are missing: vibx train experiment=figure2" in done.stderr
-    drawn = tmp_path / "outputs" / "figures"
-    table = pd.read_csv(drawn / "table1.csv")
-    assert list(table["seeds"]) == [5] * len(table)
-    assert (table["error_mc_percent"] < 50).all()  # it learns
-    shown = pd.read_csv(drawn / "figure3.csv")
-    assert shown.groupby(["model", "beta"], dropna=False).ngroups == 9

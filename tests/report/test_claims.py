@@ -189,14 +189,16 @@ def test_the_command_makes_the_records_that_are_needed(needed):
     assert len(chosen) == pytest.approx(share * len(configs))
 
 
-def test_the_command_of_a_row_completes_it(vibx, tmp_path):
+def test_the_command_of_a_row_completes_it_from_training_to_drawings(vibx, tmp_path):
     claim = next(claim for claim in CLAIMS if claim.name == "figure2a_err_1")
     done = vibx(*claim.needs[0].command("smoke").split()[1:], "root=runs")
     assert done.returncode == 0, done.stderr
     drawn = vibx("figures", "root=runs", "scale=smoke")
     assert "Claims, scale=smoke: " in drawn.stdout
+    assert "Figure 2, why, scale=smoke: " in drawn.stdout
     table = pd.read_csv(tmp_path / "outputs" / "figures" / "claims.csv").set_index("claim")
     assert table.loc[claim.name, "verdict"] != UNTESTED
+    assert table.loc[claim.name, "value"] < 50  # it learns
     assert table.loc["figure2b_err_1", "verdict"] == UNTESTED
 
 

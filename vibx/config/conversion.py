@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-import functools
 import hashlib
 import json
 import math
@@ -13,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vibx.choices import GROUPS, one_of, refuse_unknown, require, schema_of
 from vibx.errors import ConfigError
 
+MISSING = "???"  # OmegaConf's mark of a value that has to be given
 SMALLEST = 2.0**-126  # of float32; what is below is 0 to a program
 LARGEST_INDEX = 2**31 - 1  # programs count in int32
 
@@ -30,8 +30,8 @@ def directory(command: str) -> Path:
     return (inside if inside.is_dir() else package.parent / "conf") / command
 
 
-def resolved(cfg: DictConfig) -> DictConfig:
-    """A composed configuration without Hydra's own part, with its interpolations carried out.
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain values, interpolations carried out, without Hydra's part.
 
     Raises:
       ConfigError: one of them leads nowhere.
@@ -40,12 +40,12 @@ def resolved(cfg: DictConfig) -> DictConfig:
     for key in map(str, cfg):
         if key != "hydra":
             try:
-                value = "???" if OmegaConf.is_missing(cfg, key) else cfg[key]
+                value = MISSING if OmegaConf.is_missing(cfg, key) else cfg[key]
                 node = OmegaConf.is_config(value)
                 content[key] = OmegaConf.to_container(value, resolve=True) if node else value
             except OmegaConfBaseException as error:
                 raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
-    return OmegaConf.create(content)
+    return content
 
 
 def settings(schema: type, cfg: DictConfig) -> Any:
@@ -58,57 +58,40 @@ def settings(schema: type, cfg: DictConfig) -> Any:
     return typed(schema, resolved(cfg))
 
 
-def chosen(group: str, node: Any) -> Any:
-    """Convert a group's node by the schema of the choice that its `name` says.
+def chosen(group: str, values: Any) -> Any:
+    """Convert a group's values by the schema of the choice that its `name` says.
 
     Raises:
       ConfigError: no such choice, unknown key, wrong type or value out of range.
     """
     names = one_of(list(filter(None, GROUPS[group])) or ["its yaml files"])
-    require(isinstance(node, DictConfig), group, shown(node), f"a choice: {names}")
-    schema = schema_of(group, str(node.get("name")))
-    refuse_unknown(node, field_names(schema), prefix=f"{group}.")
-    return typed(schema, node, prefix=f"{group}.")
+    require(isinstance(values, dict), group, shown(values), f"a choice: {names}")
+    schema = schema_of(group, str(values.get("name")))
+    refuse_unknown(values, field_names(schema), prefix=f"{group}.")
+    return typed(schema, values, prefix=f"{group}.")
 
 
-def typed(schema: type, node: DictConfig, prefix: str = "") -> Any:
-    """Convert the schema's keys of a node.
+def typed(schema: type, values: dict[str, Any], prefix: str = "") -> Any:
+    """Convert the schema's keys of a configuration; a key with a default can be left out.
 
     Raises:
       ConfigError: a value is missing, of another type, or out of range: as it is, or as the
         float32 that is computed with.
     """
     hints = typing.get_type_hints(schema)
-    given = [key for key in field_names(schema) if key in node]
-    for key in given:
-        require_type(f"{prefix}{key}", node, key, hints[key])
+    found = {}
+    for field in dataclasses.fields(schema):
+        key, hint = field.name, hints[field.name]
+        value = values.get(key, MISSING)
+        if value != MISSING:
+            require(fits(value, hint), f"{prefix}{key}", shown(value), type_name(hint))
+            found[key] = converted(value, hint)
+        elif key in values or field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{prefix}{key}: must be given, {type_name(hint)}")
     try:
-        merged = OmegaConf.merge(structured(schema), OmegaConf.masked_copy(node, given))
-        missing = OmegaConf.missing_keys(merged)
-        if missing:
-            raise ConfigError(f"{min(missing)}: must be given, {type_name(hints[min(missing)])}")
-        found = OmegaConf.to_object(merged)
-        return checked_as_float32(found)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{prefix}{error.full_key}: {str(error).splitlines()[0]}") from error
+        return checked_as_float32(schema(**found))
     except ConfigError as error:
         raise ConfigError(f"{prefix}{error}") from error
-
-
-structured = functools.cache(OmegaConf.structured)  # slow; a merge copies it
-
-
-def require_type(name: str, node: DictConfig, key: str, hint: Any) -> None:
-    """Refuse a value of another type in a line, where OmegaConf says what its classes are called.
-
-    Raises:
-      ConfigError: it is.
-    """
-    if OmegaConf.is_missing(node, key):
-        raise ConfigError(f"{name}: must be given, {type_name(hint)}")
-    value = node[key]
-    plain = list(value) if isinstance(value, ListConfig) else value
-    require(fits(plain, hint), name, shown(value), type_name(hint))
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -120,15 +103,25 @@ def fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         return isinstance(value, list) and all(fits(v, item) for v in value)
-    if value is None or isinstance(value, list | dict | DictConfig):
+    if value is None or isinstance(value, list | dict):
         return False
-    if hint is str:
-        return True
     if hint is bool:
         return isinstance(value, bool)
     if hint in (int, float):
         return not isinstance(value, bool) and reads_as(hint, value)
-    return True
+    return hint is str
+
+
+def converted(value: Any, hint: Any) -> Any:
+    """A value that `fits` a field's type, as that type."""
+    if isinstance(hint, types.UnionType):
+        return converted(value, next(o for o in typing.get_args(hint) if fits(value, o)))
+    if hint is types.NoneType:
+        return None
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(converted(v, item) for v in value)
+    return hint(value)
 
 
 def reads_as(number: Callable[[Any], Any], value: Any) -> bool:

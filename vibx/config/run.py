@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vibx.choices import GROUPS, apart, identity, names_of, refuse_unknown, require, traced
 from vibx.config import schemas
@@ -146,24 +146,23 @@ def parse(cfg: DictConfig) -> tuple[Config, Execution]:
         set that cannot be read.
     """
     refuse_unknown(cfg, {"hydra", *field_names(Config), *field_names(Execution)})
-    cfg = resolved(cfg)
-    run, execution = parse_config(cfg), typed(Execution, cfg)
+    values = resolved(cfg)
+    run, execution = parse_config(values), typed(Execution, values)
     run.check_sizes()
     return run, execution
 
 
-def parse_config(cfg: DictConfig | dict[str, Any]) -> Config:
+def parse_config(values: dict[str, Any]) -> Config:
     """The part of `parse` that decides the result; also reads a record's `config` back.
 
     A key that the record does not have came later, and has its default.
     """
-    cfg = OmegaConf.create(cfg)
-    scalars = dataclasses.asdict(typed(Scalars, cfg))
-    nodes = {name: cfg.get(name) for name in field_names(Config) if name in GROUPS}
-    without_rate = nodes["marginal"] is None
+    scalars = dataclasses.asdict(typed(Scalars, values))
+    of_groups = {name: values.get(name) for name in field_names(Config) if name in GROUPS}
+    without_rate = of_groups["marginal"] is None
     groups: dict[str, Any] = {
-        group: None if group == "marginal" and without_rate else chosen(group, node)
-        for group, node in nodes.items()
+        group: None if group == "marginal" and without_rate else chosen(group, given)
+        for group, given in of_groups.items()
     }
     if not groups["objective"].stochastic:
         scalars["beta"] = groups["marginal"] = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vibx.attacks.settings import Attack, require_at_least_one, require_segments
 from vibx.choices import choice, identity, one_of, refuse_unknown, require
@@ -153,12 +153,11 @@ def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:
       ConfigError: unknown key, wrong type, or value out of range.
     """
     refuse_unknown(cfg, {"hydra", *field_names(AttackConfig), *field_names(AttackExecution)})
-    cfg = resolved(cfg)
-    return parse_attack_config(cfg), typed(AttackExecution, cfg)
+    values = resolved(cfg)
+    return parse_attack_config(values), typed(AttackExecution, values)
 
 
-def parse_attack_config(cfg: DictConfig | dict[str, Any]) -> AttackConfig:
+def parse_attack_config(values: dict[str, Any]) -> AttackConfig:
     """The part of `parse_attack` that decides the result; also reads a record's `attack` back."""
-    cfg = OmegaConf.create(cfg)
-    scalars = dataclasses.asdict(typed(AttackScalars, cfg))
-    return AttackConfig(**scalars, attack=chosen("attack", cfg.get("attack")))
+    scalars = dataclasses.asdict(typed(AttackScalars, values))
+    return AttackConfig(**scalars, attack=chosen("attack", values.get("attack")))

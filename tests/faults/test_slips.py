@@ -1,7 +1,6 @@
 """Command lines drawn from the schemas: each is carried out, or refused in a line.
 
-Everything is real, in this process, up to the point where work would start. VIBX_SLIPS sets how
-many are tried.
+Everything is real, in this process, up to the point where work would start.
 """
 
 import contextlib
@@ -9,7 +8,6 @@ import copy
 import dataclasses
 import functools
 import io
-import os
 import signal
 import sys
 import types
@@ -21,6 +19,7 @@ from hydra._internal.config_repository import ConfigRepository
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.faults.scale import FULL, times
 from vibx import cli, store
 from vibx.choices import GROUPS
 from vibx.commands import evaluate, export, figures, runs, train
@@ -35,7 +34,7 @@ SCHEMAS = {
     "figures": (figures.Figures,),
     "runs": (runs.Listing,),
 }
-TRIED = int(os.environ.get("VIBX_SLIPS", "40"))
+TRIED = times(2000, short=40)
 
 
 class Started(BaseException):
@@ -225,7 +224,7 @@ def command_lines(draw):
 
 
 def test_whatever_is_typed_is_carried_out_or_refused_in_a_line(
-    up_to_the_work, tmp_path, monkeypatch
+    up_to_the_work, tmp_path, monkeypatch, tally
 ):
     monkeypatch.chdir(tmp_path)
     seen = {"started": 0, "refused": 0, "shown": 0}
@@ -233,7 +232,7 @@ def test_whatever_is_typed_is_carried_out_or_refused_in_a_line(
     # Shrinking would take minutes: words are few.
     @settings(
         max_examples=TRIED,
-        derandomize="VIBX_SLIPS" not in os.environ,
+        derandomize=not FULL,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
@@ -255,6 +254,7 @@ def test_whatever_is_typed_is_carried_out_or_refused_in_a_line(
     check()
     assert seen["started"], seen
     assert seen["refused"], seen
+    tally("command line", tried=sum(seen.values()), survived=sum(seen.values()))
 
 
 @pytest.mark.parametrize(

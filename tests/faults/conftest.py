@@ -1,0 +1,34 @@
+"""A table of the faults that were tried, after `make faults`."""
+
+import pytest
+
+FAULT = "fault"
+
+
+@pytest.fixture
+def tally(record_property):
+    """Note how often a fault was tried, and how often it was survived."""
+
+    def note(fault, *, tried, survived):
+        record_property(FAULT, [fault, tried, survived])
+        assert survived == tried
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter):
+    rows = [
+        (*value, report.duration)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == FAULT
+    ]
+    if rows:
+        terminalreporter.write_sep("=", "faults")
+        terminalreporter.write_line(f"{'fault':<60}{'tried':>7}{'survived':>10}{'seconds':>9}")
+        for fault, tried, survived, seconds in sorted(rows):
+            terminalreporter.write_line(f"{fault:<60}{tried:>7}{survived:>10}{seconds:>9.0f}")
+        totals = [sum(row[column] for row in rows) for column in (1, 2)]
+        terminalreporter.write_line(f"{'all':<60}{totals[0]:>7}{totals[1]:>10}")

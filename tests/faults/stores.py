@@ -1,0 +1,109 @@
+"""What work leaves in a store, to be compared with what it left undisturbed."""
+
+import json
+import os
+import re
+import shutil
+import time
+from typing import NamedTuple
+
+import pandas as pd
+
+from tests import processes, records
+from tests.processes import TINY
+from vibx import store
+from vibx.experiments import expand
+from vibx.files import LOCK
+
+SHORT = [*TINY, "data.train_images=2000", "epochs=4", "checkpoint_every=1"]
+ATTACK = ["attack.iterations=20", "attack.search_steps=2", "n=600", "root=runs"]
+WORK = {
+    "training": ["train", *SHORT],
+    "sweep": ["train", "-m", *SHORT, "seed=0,1,2,3"],
+    "sweep together": ["train", "-m", *SHORT, "seed=0,1,2,3", "hydra.launcher.runs_at_once=4"],
+    "attack": ["attack", *ATTACK],
+    "drawing": ["figures", "root=runs", "output=drawn"],
+}
+CODES = {"drawing": 1}  # of work that ends well: other drawings lack their runs
+# What differs from time to time.
+IN_RECORDS = ("provenance", "files", "sha256", "seconds")
+NOT_COMPARED = (store.LOG, LOCK)
+
+
+class Undisturbed(NamedTuple):
+    """What a command leaves where nothing goes wrong."""
+
+    prepared: os.PathLike
+    content: dict
+    seconds: float
+
+
+def prepare(directory, name, finished_run):
+    """What has to be there before a kind of work."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if name == "attack":
+        shutil.copytree(finished_run / "runs", directory / "runs")
+    if name == "drawing":
+        for experiment in ("figure2", "figure1b"):
+            for cfg in expand(experiment, scale="smoke"):
+                if not (directory / "runs" / cfg.run_id).exists():
+                    records.write_run(directory / "runs", cfg)
+
+
+def undisturbed(name, directory, finished_run):
+    """Do the work where nothing disturbs it."""
+    prepared, whole = directory / "prepared", directory / "whole"
+    prepare(prepared, name, finished_run)
+    shutil.copytree(prepared, whole)
+    start = time.monotonic()
+    done = processes.run(whole, *WORK[name])
+    seconds = time.monotonic() - start
+    assert done.returncode == CODES.get(name, 0), done.stderr
+    return Undisturbed(prepared, content(whole), seconds)
+
+
+def redo(directory, name, expected):
+    """Give the command again, and compare what it leaves with what it would have left alone."""
+    done = processes.run(directory, *WORK[name])
+    assert done.returncode == CODES.get(name, 0), done.stderr
+    assert content(directory) == expected.content
+
+
+def content(directory):
+    """All that was written, by path, without what differs from time to time."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        inside = path.relative_to(directory)
+        if (
+            path.is_file()
+            and path.name not in NOT_COMPARED
+            and store.CHECKPOINTS not in inside.parts
+        ):
+            found[str(inside)] = compared(path)
+    found["checkpoints"] = [
+        str(path.relative_to(directory)) for path in sorted(directory.glob("runs/*/checkpoints/*"))
+    ]
+    return found
+
+
+def compared(path):
+    if path.name == store.HISTORY:
+        return pd.read_csv(path).drop(columns="seconds").to_csv()
+    if path.suffix == ".json":
+        return without(json.loads(path.read_text()))
+    return path.read_bytes()
+
+
+def without(value):
+    if isinstance(value, dict):
+        return {key: without(item) for key, item in value.items() if key not in IN_RECORDS}
+    return value
+
+
+def assert_told(done, *, codes):
+    """An exit code of these, and at most one line of error, which is no traceback."""
+    assert done.returncode in codes, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    errors = re.findall(r"^vibx(?: \w+)?: .*$", done.stderr, re.MULTILINE)
+    assert len(errors) <= 1, done.stderr
+    assert bool(errors) == (done.returncode != 0), done.stderr

@@ -1,0 +1,87 @@
+"""Every file of a store, damaged: `vibx runs verify=true` names it, and no command stumbles."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+from tests.faults.scale import FULL, times
+from tests.faults.stores import ATTACK, NOT_COMPARED, SHORT, assert_told
+from vibx import store
+
+
+def flipped(content, moments):
+    position = moments.randrange(len(content))
+    return (
+        content[:position]
+        + bytes([content[position] ^ 1 << moments.randrange(8)])
+        + content[position + 1 :]
+    )
+
+
+DAMAGES = {
+    "emptied": lambda content, _: b"",
+    "cut": lambda content, _: content[: len(content) // 2],
+    "a bit flipped": flipped,
+    "gone": None,
+}
+# Without it there is no work of that name, which is no damage.
+MADE_BY = (store.METRICS, "evaluation-mc3.json")
+
+
+@pytest.fixture(scope="module")
+def whole(preparation, tmp_path_factory):
+    """A run with all that belongs to one: K = 2, an attack, an evaluation, its checkpoint."""
+    directory = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIBX_DATA_DIR", str(preparation[0]))
+        for command in (
+            ["train", *SHORT, "K=2"],
+            ["attack", *ATTACK, "n=5"],
+            ["evaluate", "root=runs", "mc_samples=3"],
+        ):
+            done = processes.run(directory, *command)
+            assert done.returncode == 0, done.stderr
+    return directory
+
+
+def files(directory):
+    return [
+        path.relative_to(directory)
+        for path in sorted(directory.glob("runs/*/**/*"))
+        if path.is_file() and path.name not in NOT_COMPARED and path.stat().st_size
+    ]
+
+
+def checkpoint_or_file(path):
+    """What is named: a checkpoint is one thing."""
+    inside = path.parts.index(store.CHECKPOINTS) if store.CHECKPOINTS in path.parts else None
+    return Path(*path.parts[: inside + 2]) if inside else path
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_named_and_no_command_stumbles(damage, cache, whole, tmp_path, tally):
+    moments = random.Random(damage)
+    tried = files(whole)
+    if not FULL:
+        tried = moments.sample(tried, times(0, short=3))
+    for path in tried:
+        directory = tmp_path / "damaged"
+        shutil.copytree(whole, directory)
+        change = DAMAGES[damage]
+        if change is None:
+            (directory / path).unlink()
+        else:
+            (directory / path).write_bytes(change((directory / path).read_bytes(), moments))
+        done = processes.run(directory, "runs", "root=runs", "verify=true")
+        if change is None and path.name in MADE_BY:
+            assert_told(done, codes=(0,))
+        else:
+            assert_told(done, codes=(1,))
+            assert str(checkpoint_or_file(path)) in done.stderr.replace("\n", "")
+        for command in (["runs"], ["figures", "output=drawn"]):
+            assert_told(processes.run(directory, *command, "root=runs"), codes=(0, 1, 2))
+        shutil.rmtree(directory)
+    tally(f"file {damage}", tried=len(tried), survived=len(tried))

@@ -1,0 +1,91 @@
+"""Disks that fill up, that cannot be written to, and directories that are gone."""
+
+import functools
+import shutil
+import subprocess
+
+import pytest
+
+from tests import processes
+from tests.faults.scale import times
+from tests.faults.stores import SHORT, WORK, assert_told, redo, undisturbed
+
+ROOM = 64 * 2**20  # bytes that are enough
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system whose options can be set."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options):
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True
+        )
+        return done.returncode == 0
+
+    if shutil.which("mount") is None or not mount(f"size={ROOM}"):
+        pytest.skip("mounting a file system takes root")
+    yield place, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def used(directory):
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_a_full_disk_is_told_and_with_room_the_work_goes_on(
+    name, cache, finished_run, tmp_path, disk, tally
+):
+    place, remount = disk
+    expected = undisturbed(name, tmp_path, finished_run)
+    needed = used(tmp_path / "whole") - used(expected.prepared)
+    shares = times([n / 12 for n in range(12)], short=[0.0, 0.6])
+    for share in shares:
+        directory = place / "work"
+        shutil.copytree(expected.prepared, directory)
+        taken = int(subprocess.run(["du", "-sB1", place], capture_output=True).stdout.split()[0])
+        assert remount(f"size={taken + int(share * needed)}")
+        full = processes.run(directory, *WORK[name])
+        assert_told(full, codes=(1,))
+        assert remount(f"size={ROOM}")
+        redo(directory, name, expected)
+        shutil.rmtree(directory)
+    tally(f"full disk: {name}", tried=len(shares), survived=len(shares))
+
+
+def test_a_store_that_cannot_be_written_to_is_told(cache, finished_run, disk, tally):
+    place, remount = disk
+    shutil.copytree(finished_run / "runs", place / "runs")
+    assert remount("ro")
+    commands = times(
+        [
+            WORK["training"],
+            WORK["sweep"],
+            WORK["attack"],
+            ["evaluate", "mc_samples=2", "root=runs"],
+        ],
+        short=[WORK["training"]],
+    )
+    for command in commands:
+        assert_told(processes.run(place, *command), codes=(1, 2))
+    for command in (["runs", "root=runs"], ["runs", "root=runs", "verify=true"]):
+        assert_told(processes.run(place, *command), codes=(0,))
+    assert remount("rw")
+    tally("read-only store", tried=len(commands), survived=len(commands))
+
+
+def test_a_store_that_vanishes_is_told(cache, tmp_path, tally):
+    tried = times(5, short=1)
+    for epochs in range(1, 1 + tried):
+        directory = tmp_path / str(epochs)
+        directory.mkdir()
+        process = processes.start(directory, "train", *SHORT, "epochs=200")
+        saved = functools.partial(processes.epochs_saved, directory / "runs")
+        processes.wait_for(lambda at_least=epochs, saved=saved: saved() >= at_least, process)
+        shutil.rmtree(directory / "runs", ignore_errors=True)
+        out, err = process.communicate(timeout=120)
+        assert_told(subprocess.CompletedProcess([], process.returncode, out, err), codes=(1,))
+    tally("store removed while it trains", tried=tried, survived=tried)
