@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train figures reproduce test check lint format clean
+.PHONY: help train figures reproduce test check faults lint format clean
 
 help:  ## List the targets
 	@echo 'usage: make <target>'
@@ -37,15 +37,19 @@ reproduce: $(INSTALLED)  ## Train and attack what is missing for SCALE=smoke, fa
 
 # Tests compile the same small programs again and again, in many processes, and run them briefly.
 # (Level 0 compiles faster still, and miscompiles batched random numbers on some CPUs.)
-test check: export XLA_FLAGS := --xla_backend_optimization_level=1
-test check: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax_cache
-test check: export JAX_COMPILATION_CACHE_MAX_SIZE := 1000000000
-test check: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+test check faults: export XLA_FLAGS := --xla_backend_optimization_level=1
+test check faults: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax_cache
+test check faults: export JAX_COMPILATION_CACHE_MAX_SIZE := 1000000000
+test check faults: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 test: lint  ## Install, lint, check types and import contract, run all tests
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
 check: lint  ## The same without the tests that start processes
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 -m 'not slow' $(ARGS)
+
+faults: export VIBX_FAULTS := full
+faults: $(INSTALLED)  ## Kill, fill disks, damage files, slip: every fault as often as it takes to trust
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 tests/faults $(ARGS)
 
 lint: $(INSTALLED)  ## Lint, check formatting, types and the import contract
 	$(BIN)/ruff check

@@ -66,7 +66,12 @@ def run(cwd, *args, env=None, timeout=300):
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(args, timeout)
-        out, err = (path.read_text() if path.exists() else "" for path in streams)
+        return completed(args, process, streams)
+
+
+def completed(args, process, streams):
+    """A process that was forked and has ended, with what it wrote."""
+    out, err = (path.read_text() if path.exists() else "" for path in streams)
     return subprocess.CompletedProcess(args, process.exitcode, out, err)
 
 

@@ -64,7 +64,7 @@ def going_through(done: Sized) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
-        if done:
+        if done and getattr(error, "exit_code", 2) == 2:
             raise FailedRunError(str(error)) from error
         raise
 

@@ -26,7 +26,7 @@ def test_after_kills_the_same_command_leaves_what_it_would_have(
 ):
     expected = undisturbed(name, tmp_path, finished_run)
     moments = random.Random(name)
-    kills, wanted = 0, times(50, short=2)
+    kills, wanted = 0, times(50, short=1)
     while kills < wanted:
         directory = tmp_path / f"killed-{kills}"
         shutil.copytree(expected.prepared, directory)

@@ -10,7 +10,7 @@ from tests.faults.stores import SHORT, assert_told
 from tests.processes import VIBX, records
 
 ODDITIES = {
-    "LANG=C": {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "LANG=C": {"LANG": "C", "LC_ALL": "C"},
     "no HOME": {"HOME": None, "XDG_CACHE_HOME": None},
     "40 columns": {"COLUMNS": "40", "TERM": "xterm"},
     "NO_COLOR": {"NO_COLOR": "1", "TERM": "xterm"},

@@ -22,7 +22,7 @@ from vibx.data import Dataset, Images, load
 from vibx.data.device import scale
 from vibx.data.schemas import Data
 from vibx.encodings import Deterministic, DiagonalGaussian, FullCovarianceGaussian
-from vibx.errors import FailedRunError, Interrupted, UserError
+from vibx.errors import FailedRunError, Interrupted, UserError, going_through
 from vibx.evaluation.measure import measures
 from vibx.evaluation.predict import Values, predict, summarise
 from vibx.files import write_arrays
@@ -148,7 +148,7 @@ def train_runs(
                 last = epoch.number == run.cfg.epochs
                 evaluate = last or epoch.number % eval_every == 0
                 save = last or bool(stop) or epoch.number % checkpoint_every == 0
-                with own_failure(run.cfg, outcomes):
+                with own_failure(run.cfg, outcomes), going_through(epochs):
                     row = run.record_epoch(epoch, data, evaluate=evaluate, save=save)
                     on_epoch(run.cfg.run_id, row)
             going_on = [e for e in epochs if group[e.run].cfg not in outcomes]
@@ -159,7 +159,7 @@ def train_runs(
                 raise Interrupted(f"saved after epoch {number} of {total}", number=stop)
         for run in group:
             if run.cfg not in outcomes:
-                with own_failure(run.cfg, outcomes):
+                with own_failure(run.cfg, outcomes), going_through(run.history):
                     outcomes[run.cfg] = run.finish(data)
     return outcomes
 
