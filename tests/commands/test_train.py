@@ -2,17 +2,13 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests import tiny
-from tests.processes import SLOW, TINY, epochs_saved, final_state, records, start, wait_for
+from tests.processes import SLOW, TINY, epochs_saved, records, start, wait_for
 
 
 def test_a_run_leaves_its_record_and_is_then_skipped(vibx_program, vibx, tmp_path):
@@ -82,52 +78,6 @@ def test_evaluate_finished_runs_with_other_sample_counts(vibx, tmp_path):
     missed = vibx("evaluate", "root=runs", "runs=beta=7")
     assert missed.returncode == 2
     assert "no finished run in runs matches" in missed.stderr
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of half a megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a file system takes root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_is_one_line_exit_1_and_no_record(vibx, small_disk):
-    done = vibx("train", *TINY, "root=disk/runs")
-    assert done.returncode == 1
-    *progress, error = done.stderr.splitlines()
-    assert all(line.startswith(("epoch ", "note: root is given twice")) for line in progress)
-    assert error.startswith("vibx train: error: cannot write a checkpoint of ")
-    assert records(small_disk / "runs") == {}
-    assert not list(small_disk.glob("runs/*/*partial*"))
-
-
-def test_killed_three_times_in_the_middle_of_an_epoch_gives_the_same_bits(cache, tmp_path):
-    reference = start(tmp_path, "train", *SLOW, "root=whole")
-    killed = tmp_path / "runs"
-    for attempt in range(1, 4):
-        process = start(tmp_path, "train", *SLOW)
-        wait_for(lambda n=attempt: epochs_saved(killed) >= n, process)
-        time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert records(killed) == {}
-    last = start(tmp_path, "train", *SLOW)
-    for process in (last, reference):
-        process.communicate(timeout=300)
-        assert process.returncode == 0
-    (a,), (b,) = (root.glob("vib-*") for root in (killed, tmp_path / "whole"))
-    assert a.name == b.name
-    tiny.assert_same(final_state(a), final_state(b))
-    found, expected = (json.loads((run / "metrics.json").read_text()) for run in (a, b))
-    for section in ("train", "test", "config"):
-        assert found[section] == expected[section]
-    histories = [pd.read_csv(run / "history.csv").drop(columns="seconds") for run in (a, b)]
-    pd.testing.assert_frame_equal(*histories)
 
 
 def test_asked_to_stop_a_run_saves_its_epoch_and_says_how_to_resume(cache, tmp_path):

@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import signal
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from tests.processes import ROOT, start, wait_for
+from tests.processes import ROOT
 from vibx import cli, config
 
 QUICK = ["attack.iterations=10", "attack.search_steps=2", "root=runs"]
@@ -111,22 +110,6 @@ def test_where_answers_are_not_sampled_there_is_no_exact_probability(trained, tm
     ((_, result),) = results(tmp_path).items()
     assert result["goal_probability"] is result["goal_probability_error"] is None
     assert "goal_probability" not in arrays(tmp_path)
-
-
-def test_a_killed_attack_keeps_its_parts_and_comes_to_the_same(trained, tmp_path):
-    command = ["root=runs", "attack=pgd", "attack.steps=5", "n=260", "rechecks=2"]
-    process = start(tmp_path, "attack", *command)
-    wait_for(lambda: list(tmp_path.glob("runs/*/attacks/*/parts/00000.npz")), process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not results(tmp_path)
-    assert trained("attack", *command).returncode == 0
-    resumed = arrays(tmp_path)
-    assert trained("attack", *command, "force=true").returncode == 0
-    whole = arrays(tmp_path)
-    for name in whole:
-        np.testing.assert_array_equal(resumed[name], whole[name])
-    assert not list(tmp_path.glob("runs/*/attacks/*/parts"))
 
 
 def test_an_audit_keeps_its_checks_and_is_then_skipped(trained, tmp_path):

@@ -2,12 +2,11 @@
 
 import dataclasses
 import os
-import signal
 
 import pytest
 
 from tests import tiny
-from tests.processes import SLOW, TINY, final_state, records, start, wait_for
+from tests.processes import TINY, final_state, records
 from vibx.config import Execution
 from vibx.training.launch import groups
 from vibx.training.step import runs_that_fit
@@ -86,37 +85,6 @@ def test_a_run_that_fails_does_not_take_its_neighbours_along(vibx, tmp_path):
     for name, record in alone.items():
         assert together[name]["test"] == pytest.approx(record["test"], rel=1e-3)
     assert "2 finished, 1 unfinished" in vibx("runs", "root=alone").stdout
-
-
-@pytest.mark.parametrize("runs_at_once", [1, 2])
-def test_a_killed_sweep_goes_on_where_it_was(vibx, tmp_path, runs_at_once):
-    launcher = f"hydra.launcher.runs_at_once={runs_at_once}"
-    sweep = ["train", "-m", *SLOW, "data.train_images=8000", "epochs=3", "seed=0,1,2", launcher]
-    assert vibx(*sweep, "root=whole").returncode == 0
-    process = start(tmp_path, *sweep)
-    wait_for(lambda: len(records(tmp_path / "runs")) >= runs_at_once, process)
-    wait_for(lambda: unfinished_with_checkpoint(tmp_path / "runs"), process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    finished = records(tmp_path / "runs")
-    assert runs_at_once <= len(finished) < 3
-    before = {name: times(tmp_path / "runs" / name) for name in finished}
-    assert vibx(*sweep).returncode == 0
-    after, whole = records(tmp_path / "runs"), records(tmp_path / "whole")
-    assert {name: times(tmp_path / "runs" / name) for name in before} == before
-    assert after.keys() == whole.keys()
-    for name, record in whole.items():
-        assert after[name]["test"] == record["test"]
-        tiny.assert_same(*(final_state(tmp_path / root / name) for root in ("whole", "runs")))
-
-
-def unfinished_with_checkpoint(root):
-    directories = {path.parents[1] for path in root.glob("*/checkpoints/1")}
-    return [d for d in directories if not (d / "metrics.json").exists()]
-
-
-def times(directory):
-    return {f: f.stat().st_mtime_ns for f in directory.rglob("*") if f.is_file()}
 
 
 def test_joblib_is_still_a_launcher(vibx_program, tmp_path):
