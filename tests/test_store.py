@@ -303,3 +303,53 @@ def killing(function, steps, *, at):
         return function(*args, **options)
 
     return step
+
+
+# A new record in the place of an old one
+
+
+CHANGES = 10  # in the file system, until the new record is whole
+
+
+class CrashError(BaseException):
+    """The process is gone."""
+
+
+def crash_after(changes, patch):
+    """So many changes in the file system happen, and not the next one."""
+    left = iter(range(changes))
+
+    def counted(change):
+        def one(*args, **options):
+            if next(left, None) is None:
+                raise CrashError
+            return change(*args, **options)
+
+        return one
+
+    for name in ("rename", "replace", "rmdir", "unlink"):
+        patch.setattr(Path, name, counted(getattr(Path, name)))
+    patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+
+
+@pytest.mark.parametrize("changes", range(CHANGES + 1))
+def test_after_a_crash_there_is_the_old_record_or_the_new_one_or_none(
+    tmp_path, monkeypatch, changes
+):
+    cfg = expand("figure2", scale="smoke")[0]
+    old = write_run(tmp_path, cfg, error_mc=0.01).directory
+    write_run(tmp_path / "new", cfg, error_mc=0.02).directory.rename(old / store.AGAIN)
+    crashed = False
+    with monkeypatch.context() as patch:
+        crash_after(changes, patch)
+        try:
+            store.take_over(old)
+        except CrashError:
+            crashed = True
+    assert crashed == (changes < CHANGES)
+    for _ in range(2):
+        if store.is_finished(old):
+            record = store.read_record(old)
+            assert list(run_problems(store.StoredRun(old, record))) == []
+        store.take_over(old)
+    assert store.read_record(old)["test"]["error_mc"] == 0.02
