@@ -198,7 +198,7 @@ def test_the_command_of_a_row_completes_it_from_training_to_drawings(vibx, tmp_p
     assert "Figure 2, why, scale=smoke: " in drawn.stdout
     table = pd.read_csv(tmp_path / "outputs" / "figures" / "claims.csv").set_index("claim")
     assert table.loc[claim.name, "verdict"] != UNTESTED
-    assert table.loc[claim.name, "value"] < 50  # it learns
+    assert table.loc[claim.name, "value"] < 75  # it learns: chance is 90
     assert table.loc["figure2b_err_1", "verdict"] == UNTESTED
 
 
