@@ -1,6 +1,7 @@
 """Locales, homes, terminals, and directories with odd names."""
 
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_run_is_the_same_in_odd_surroundings(oddity, cache, tmp_path, tally):
 
 def test_a_reader_that_leaves_is_no_error(finished_run, tally):
     for command in ("runs root=runs", "--help", "train --help"):
-        shell = f"set -o pipefail; {VIBX} {command} | true"
+        shell = f"set -o pipefail; {shlex.quote(VIBX)} {command} | true"
         done = subprocess.run(
             ["bash", "-c", shell], cwd=finished_run, capture_output=True, text=True, timeout=60
         )
