@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from vibx import store
+from vibx.experiments import expand
 from vibx.files import write_arrays
 from vibx.store import StoredAttack, StoredRun
 
@@ -26,6 +27,13 @@ def section(n, *, error_1, error_mc, distortion_bits, rate_bits):
         "izx_upper_bits": rate_bits,
         "nll_mc_bits": distortion_bits / 2,
     }
+
+
+def write_experiment(root, experiment, *, scale):
+    """Runs of an experiment, but for those that are there from another one."""
+    for cfg in expand(experiment, scale=scale):
+        if not (root / cfg.run_id).exists():
+            write_run(root, cfg)
 
 
 def write_run(root, cfg, *, error_mc=0.0125, error_1=None, rate_bits=None, train_error=0.001):

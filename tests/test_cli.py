@@ -118,10 +118,9 @@ def test_a_signal_before_the_first_epoch_is_one_line(cache, tmp_path, number, ag
         assert len(lines) <= 2, said
 
 
-def test_a_reader_that_has_enough_is_no_error(tmp_path):
-    process = subprocess.Popen(
-        [VIBX, "runs", f"root={RECORDS}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+@pytest.mark.parametrize("args", [["runs", f"root={RECORDS}"], ["--help"], ["train", "--help"]])
+def test_a_reader_that_has_enough_is_no_error(args):
+    process = subprocess.Popen([VIBX, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == (b"", 0)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.records import write_run
+from tests.records import write_experiment, write_run
 from vibx import store
 from vibx.commands.figures import MissingRunsError, sources_of
 from vibx.experiments import Archive, expand
@@ -22,12 +22,6 @@ FIGURE_2 = Drawing("Figure 2", ("figure2",), draw=lambda source: {})
 BOTH = Drawing("Both", ("figure2",), draw=lambda *sources: {}, compared=("paper", "fast"))
 
 
-def train(root, experiment, scale):
-    for cfg in expand(experiment, scale=scale):
-        if not (root / cfg.run_id).exists():
-            write_run(root, cfg)
-
-
 def scales(drawing, archive, among):
     return [source.scale for source in sources_of(drawing, archive, among)]
 
@@ -37,14 +31,14 @@ def scales(drawing, archive, among):
 
 def test_the_largest_complete_scale_is_drawn(tmp_path):
     for scale in ("fast", "smoke"):
-        train(tmp_path, "figure2", scale)
+        write_experiment(tmp_path, "figure2", scale=scale)
     archive = Archive(tmp_path)
     assert scales(FIGURE_2, archive, ["paper", "fast", "smoke"]) == ["fast"]
     assert scales(FIGURE_2, archive, ["smoke"]) == ["smoke"]
 
 
 def test_scales_side_by_side_need_two_that_have_some(tmp_path):
-    train(tmp_path, "figure2", "fast")
+    write_experiment(tmp_path, "figure2", scale="fast")
     assert scales(BOTH, Archive(tmp_path), ["smoke"]) == []
     write_run(tmp_path, expand("figure2", scale="paper")[1])
     assert scales(BOTH, Archive(tmp_path), ["smoke"]) == ["paper", "fast"]
@@ -88,7 +82,7 @@ def test_the_committed_records_give_the_committed_drawings(vibx, tmp_path):
 def test_what_is_missing_or_damaged_is_named_and_the_rest_is_drawn(vibx, tmp_path):
     root = tmp_path / "runs"
     for name in ("table1", "figure2", "select_dropout", "select_penalty", "select_smoothing"):
-        train(root, name, "fast")
+        write_experiment(root, name, scale="fast")
     (root / expand("select_dropout", scale="fast")[0].run_id / store.METRICS).write_text("{")
     (root / expand("figure2", scale="fast")[0].run_id / store.EMBEDDING).unlink()
     done = vibx("figures", "root=runs", "output=drawn")

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tests import processes, records
+from tests import processes
 from tests.processes import TINY
+from tests.records import write_experiment
 from vibx import store
-from vibx.experiments import expand
 from vibx.files import LOCK
 
 SHORT = [*TINY, "data.train_images=2000", "epochs=4", "checkpoint_every=1"]
@@ -45,9 +45,7 @@ def prepare(directory, name, finished_run):
         shutil.copytree(finished_run / "runs", directory / "runs")
     if name == "drawing":
         for experiment in ("figure2", "figure1b"):
-            for cfg in expand(experiment, scale="smoke"):
-                if not (directory / "runs" / cfg.run_id).exists():
-                    records.write_run(directory / "runs", cfg)
+            write_experiment(directory / "runs", experiment, scale="smoke")
 
 
 def undisturbed(name, directory, finished_run):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests import processes
-from tests.faults.scale import only_in_full, times
+from tests.faults.scale import cases, times
 from tests.faults.stores import SHORT, WORK, assert_told, redo, undisturbed
 
 READING = [["runs", "root=runs"], ["runs", "root=runs", "verify=true"]]
@@ -17,9 +17,7 @@ MIXES = {
 }
 
 
-@pytest.mark.parametrize(
-    "mix", [pytest.param(mix, marks=() if mix == "one sweep" else only_in_full) for mix in MIXES]
-)
+@pytest.mark.parametrize("mix", cases(MIXES, short=["one sweep"]))
 def test_processes_at_once_leave_what_one_would_have(mix, cache, finished_run, tmp_path, tally):
     name, commands = MIXES[mix]
     commands = commands[: times(8, short=3)]

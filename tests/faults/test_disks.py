@@ -7,12 +7,11 @@ import subprocess
 import pytest
 
 from tests import processes
-from tests.faults.scale import only_in_full, times
+from tests.faults.scale import cases, times
 from tests.faults.stores import SHORT, WORK, assert_told, redo, undisturbed
 
 ROOM = 64 * 2**20  # bytes that are enough
 PAGE = 4096
-SHORTLY = ("training", "attack")  # what `make test` tries
 
 
 @pytest.fixture
@@ -38,9 +37,7 @@ def used(directory):
     return sum(512 * path.stat().st_blocks for path in directory.rglob("*"))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SHORTLY else only_in_full) for name in WORK]
-)
+@pytest.mark.parametrize("name", cases(WORK, short=["training", "attack"]))
 def test_a_full_disk_is_told_and_with_room_the_work_goes_on(
     name, cache, finished_run, tmp_path, disk, tally
 ):

@@ -6,10 +6,8 @@ import shutil
 import pytest
 
 from tests import processes
-from tests.faults.scale import only_in_full, times
+from tests.faults.scale import cases, times
 from tests.faults.stores import WORK, redo, undisturbed
-
-SHORTLY = ("training", "sweep together", "attack")  # what `make test` tries
 
 
 def killed(directory, command, *, after):
@@ -22,9 +20,7 @@ def killed(directory, command, *, after):
     return at_work
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SHORTLY else only_in_full) for name in WORK]
-)
+@pytest.mark.parametrize("name", cases(WORK, short=["training", "sweep together", "attack"]))
 def test_after_kills_the_same_command_leaves_what_it_would_have(
     name, cache, finished_run, tmp_path, tally
 ):

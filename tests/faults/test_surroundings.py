@@ -1,12 +1,11 @@
 """Locales, homes, terminals, and directories with odd names."""
 
 import os
-import shlex
 import subprocess
 
 import pytest
 
-from tests.faults.scale import only_in_full
+from tests.faults.scale import cases
 from tests.faults.stores import SHORT, assert_told
 from tests.processes import VIBX, records
 
@@ -20,10 +19,7 @@ ODDITIES = {
 TOGETHER = {name: value for oddity in ODDITIES.values() for name, value in oddity.items()}
 
 
-@pytest.mark.parametrize(
-    "oddity",
-    [*(pytest.param(name, marks=only_in_full) for name in ODDITIES), "all of them"],
-)
+@pytest.mark.parametrize("oddity", cases([*ODDITIES, "all of them"], short=["all of them"]))
 def test_a_run_is_the_same_in_odd_surroundings(oddity, cache, tmp_path, tally):
     directory = tmp_path / "a place with späces"
     directory.mkdir()
@@ -37,14 +33,3 @@ def test_a_run_is_the_same_in_odd_surroundings(oddity, cache, tmp_path, tally):
     (name,) = records(directory / "runs")
     assert name in done.stdout.replace("\n", "")
     tally(f"surroundings: {oddity}", tried=2, survived=2)
-
-
-def test_a_reader_that_leaves_is_no_error(finished_run, tally):
-    for command in ("runs root=runs", "--help", "train --help"):
-        shell = f"set -o pipefail; {shlex.quote(VIBX)} {command} | true"
-        done = subprocess.run(
-            ["bash", "-c", shell], cwd=finished_run, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0
-        assert done.stderr == ""
-    tally("closed pipe", tried=3, survived=3)

@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -30,12 +31,13 @@ def directory(command: str) -> Path:
     return (inside if inside.is_dir() else package.parent / "conf") / command
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """A composed configuration as plain values, interpolations carried out, without Hydra's part.
+def resolved(cfg: DictConfig, *schemas: type) -> dict[str, Any]:
+    """The keys of schemas in a composed configuration, as plain values, without interpolations.
 
     Raises:
-      ConfigError: one of them leads nowhere.
+      ConfigError: an unknown key beside Hydra's own, or an interpolation that leads nowhere.
     """
+    refuse_unknown(cfg, {"hydra", *itertools.chain(*map(field_names, schemas))})
     content = {}
     for key in map(str, cfg):
         if key != "hydra":
@@ -54,8 +56,7 @@ def settings(schema: type, cfg: DictConfig) -> Any:
     Raises:
       ConfigError: unknown key, wrong type or value out of range.
     """
-    refuse_unknown(cfg, {"hydra", *field_names(schema)})
-    return typed(schema, resolved(cfg))
+    return typed(schema, resolved(cfg, schema))
 
 
 def chosen(group: str, values: Any) -> Any:

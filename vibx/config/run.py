@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vibx.choices import GROUPS, apart, identity, names_of, refuse_unknown, require, traced
+from vibx.choices import GROUPS, apart, identity, names_of, require, traced
 from vibx.config import schemas
 from vibx.config.conversion import (
     LARGEST_INDEX,
@@ -145,8 +145,7 @@ def parse(cfg: DictConfig) -> tuple[Config, Execution]:
       ConfigError: unknown key, wrong type, value out of range, a senseless combination, or a data
         set that cannot be read.
     """
-    refuse_unknown(cfg, {"hydra", *field_names(Config), *field_names(Execution)})
-    values = resolved(cfg)
+    values = resolved(cfg, Config, Execution)
     run, execution = parse_config(values), typed(Execution, values)
     run.check_sizes()
     return run, execution

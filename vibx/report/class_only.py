@@ -11,7 +11,6 @@ distortion >= H(Y|Z), hence distortion + beta rate >= H(Y) + (beta - 1) rate. Th
 p(z|x) = r(z) for all x, attains it.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -179,11 +178,6 @@ def objective_and_gradient(
     by_means = gradient.means + beta * model.means / CLASSES
     parts = gradient._replace(means=by_means, cholesky=entries)
     return distortion + beta * rate(model), np.concatenate([part.ravel() for part in parts])
-
-
-def izy_lower(distortion: float) -> float:
-    """Equation 12: I(Z,Y) >= H(Y) - distortion, in nats."""
-    return math.log(CLASSES) - distortion
 
 
 def collapsed() -> ClassOnly:

@@ -8,13 +8,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from vibx.attacks.settings import Attack, require_at_least_one, require_segments
-from vibx.choices import choice, identity, one_of, refuse_unknown, require
+from vibx.choices import choice, identity, one_of, require
 from vibx.config import (
     Config,
     chosen,
     digest,
     expand_paths,
-    field_names,
     plain_values,
     resolved,
     typed,
@@ -152,8 +151,7 @@ def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:
     Raises:
       ConfigError: unknown key, wrong type, or value out of range.
     """
-    refuse_unknown(cfg, {"hydra", *field_names(AttackConfig), *field_names(AttackExecution)})
-    values = resolved(cfg)
+    values = resolved(cfg, AttackConfig, AttackExecution)
     return parse_attack_config(values), typed(AttackExecution, values)
 
 

@@ -41,7 +41,6 @@ PARTS = "parts"
 PART = 250  # images whose result is kept as soon as it is there
 NO_TARGET = -1
 
-
 logger = logging.getLogger(__name__)
 
 attacks.import_modules()

@@ -1,5 +1,6 @@
 """Figure 2's six numbers beside what equation 17 allows at K = 2, and what was trained."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +74,7 @@ DRAWING = Drawing("Figure 2, why", experiments=("figure1b",), draw=draw, partial
 # What is compared
 
 
+@functools.cache
 def optima() -> pd.DataFrame:
     """The class-only optima: a row per kind (`LEAST`, `CIRCLE`) and beta, nats and fractions.
 
