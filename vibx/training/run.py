@@ -92,8 +92,8 @@ class Run:
         store.write_history(self.directory, saved.history)
         record = make_record(self.cfg, sections, saved.history, start=self.started)
         record["provenance"]["runs_at_once"] = self.runs_at_once
+        self.checkpoints.keep_latest()  # first: what has a record is not looked at again
         record = store.write_record(self.directory, record)
-        self.checkpoints.keep_latest()
         logger.info("finished %s", self.cfg.run_id)
         return record
 
