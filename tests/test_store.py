@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data.files import flip_a_bit
 from tests.records import write_attack, write_run
 from vibx import store
 from vibx.errors import DamagedError
@@ -109,9 +110,7 @@ def truncate(path, other):
 
 
 def flip(path, other):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
+    flip_a_bit(path, bit=2)
 
 
 def empty(path, other):

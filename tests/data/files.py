@@ -6,9 +6,10 @@ from vibx.data import load
 from vibx.errors import UserError
 
 
-def flip_a_byte(path, *, at=None):
+def flip_a_bit(path, *, at=None, bit=0):
+    """In the byte in the middle of a file, or in another one."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2 if at is None else at] ^= 1
+    content[len(content) // 2 if at is None else at] ^= 1 << bit
     path.write_bytes(content)
 
 

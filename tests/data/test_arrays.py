@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tests.data.files import error_of, flip_a_byte
+from tests.data.files import error_of, flip_a_bit
 from vibx.choices import identity
 from vibx.data import DataError, load, load_test
 from vibx.data.schemas import Arrays
@@ -161,7 +161,7 @@ def test_a_damaged_file(file):
     whole = file.read_bytes()
     for name in ("train_images", "test_labels"):
         header = len(f"{name}.npy") + 20 + 128  # of the entry and of its array
-        flip_a_byte(file, at=whole.index(f"{name}.npy".encode()) + header)
+        flip_a_bit(file, at=whole.index(f"{name}.npy".encode()) + header)
         assert f"the file is corrupted (Bad CRC-32 for file '{name}.npy')" in error_of(
             arrays, path=str(file)
         )

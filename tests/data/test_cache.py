@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from tests.data.files import flip_a_byte
+from tests.data.files import flip_a_bit
 from vibx.data import DataError
 from vibx.data.cache import cached
 
@@ -51,7 +51,7 @@ def test_prepared_once_and_then_read(empty_cache, prepare):
 def test_damage_is_named_and_repaired(empty_cache, prepare, caplog, file):
     cached("set", tuple(ARRAYS), prepare)
     good = (empty_cache / "set" / file).read_bytes()
-    flip_a_byte(empty_cache / "set" / file)
+    flip_a_bit(empty_cache / "set" / file)
 
     assert_all(cached("set", tuple(ARRAYS), prepare))
 

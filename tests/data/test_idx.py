@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import OFFLINE_LOAD, start
-from tests.data.files import error_of, flip_a_byte
+from tests.data.files import error_of, flip_a_bit
 from vibx.data import idx, load, load_test
 from vibx.data.schemas import IDX
 
@@ -70,7 +70,7 @@ def test_cached_load_imports_neither_tfds_nor_jax(cache):
 @pytest.mark.parametrize("file", sorted(path.name for path in BUNDLED.glob("*.gz")))
 def test_corrupted_archive_is_refused(empty_cache, tmp_path, monkeypatch, file):
     shutil.copytree(BUNDLED, tmp_path / "mnist")
-    flip_a_byte(tmp_path / "mnist" / file)
+    flip_a_bit(tmp_path / "mnist" / file)
     monkeypatch.setattr(idx, "BUNDLED", tmp_path)
     assert str(tmp_path / "mnist" / file) in error_of(IDX, name="mnist")
     assert os.listdir(empty_cache) == ["mnist.lock"]
@@ -94,7 +94,7 @@ def test_archives_put_in_the_cache_are_used(cache, empty_cache, tmp_path, monkey
     for images, others in zip(from_archives[:2], load(MNIST)[:2], strict=True):
         np.testing.assert_array_equal(images.pixels, others.pixels)
         np.testing.assert_array_equal(images.labels, others.labels)
-    flip_a_byte(archives / "t10k-labels-idx1-ubyte.gz")
+    flip_a_bit(archives / "t10k-labels-idx1-ubyte.gz")
     shutil.rmtree(empty_cache / "mnist")
     monkeypatch.setenv("VIBX_DATA_DIR", str(empty_cache))
     assert f"put unmodified archives in {archives}" in error_of(IDX, name="mnist")

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from tests.data.files import error_of, flip_a_byte
+from tests.data.files import error_of, flip_a_bit
 from vibx.choices import identity
 from vibx.data import DataError, load, load_test
 from vibx.data.schemas import TFDS
@@ -196,7 +196,7 @@ def test_damaged_files(colours, empty_cache, as_format):
     as_format(colours)
     [shard] = colours.glob("colours-train.*")
     whole = shard.read_bytes()
-    flip_a_byte(shard, at=whole.index(inside))
+    flip_a_bit(shard, at=whole.index(inside))
     assert f"{colours} is damaged" in error_of(data, dataset="colours")
     shard.write_bytes(whole[: whole.index(inside)])
     assert f"{colours} is damaged" in error_of(data, dataset="colours")

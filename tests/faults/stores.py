@@ -7,10 +7,12 @@ import shutil
 import time
 from typing import NamedTuple
 
+import jax
+import numpy as np
 import pandas as pd
 
 from tests import processes
-from tests.processes import TINY
+from tests.processes import TINY, final_state
 from tests.records import write_experiment
 from vibx import store
 from vibx.files import LOCK
@@ -20,7 +22,9 @@ ATTACK = ["attack.iterations=20", "attack.search_steps=2", "n=600", "root=runs"]
 WORK = {
     "training": ["train", *SHORT],
     "sweep": ["train", "-m", *SHORT, "seed=0,1,2,3"],
-    "sweep together": ["train", "-m", *SHORT, "seed=0,1,2,3", "hydra.launcher.runs_at_once=4"],
+    "sweep together": [
+        *("train", "-m", *SHORT, "seed=0,1,2,3,4,5,6,7", "hydra.launcher.runs_at_once=4")
+    ],
     "attack": ["attack", *ATTACK],
     "drawing": ["figures", "root=runs", "output=drawn"],
 }
@@ -61,9 +65,14 @@ def undisturbed(name, directory, finished_run):
 
 
 def redo(directory, name, expected):
-    """Give the command again, and compare what it leaves with what it would have left alone."""
+    """Give the command again, and compare what it leaves with what it would have left alone.
+
+    What was finished before is left as it was.
+    """
+    finished = {path: path.stat().st_mtime_ns for path in directory.rglob(store.METRICS)}
     done = processes.run(directory, *WORK[name])
     assert done.returncode == CODES.get(name, 0), done.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
     found = content(directory)
     changed = {path: (found.get(path), left) for path, left in expected.content.items()}
     changed = {path: pair for path, pair in changed.items() if pair[0] != pair[1]}
@@ -72,7 +81,7 @@ def redo(directory, name, expected):
 
 
 def content(directory):
-    """All that was written, by path, without what differs from time to time."""
+    """All that was written, by path, without what differs from time to time; states to the bit."""
     found = {}
     for path in sorted(directory.rglob("*")):
         inside = path.relative_to(directory)
@@ -82,9 +91,13 @@ def content(directory):
             and store.CHECKPOINTS not in inside.parts
         ):
             found[str(inside)] = compared(path)
-    found["checkpoints"] = [
-        str(path.relative_to(directory)) for path in sorted(directory.glob("runs/*/checkpoints/*"))
-    ]
+    for path in directory.glob("runs/*/checkpoints/*"):
+        run = path.parents[1]
+        found[str(path.relative_to(directory))] = (
+            [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(final_state(run))]
+            if store.is_finished(run)
+            else None
+        )
     return found
 
 

@@ -1,5 +1,6 @@
 """Every file of a store, damaged: `vibx runs verify=true` names it, and no command stumbles."""
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -7,25 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests import processes
+from tests.data.files import flip_a_bit
 from tests.faults.scale import FULL
 from tests.faults.stores import ATTACK, NOT_COMPARED, SHORT, assert_told
 from vibx import store
 
-
-def flipped(content, moments):
-    position = moments.randrange(len(content))
-    return (
-        content[:position]
-        + bytes([content[position] ^ 1 << moments.randrange(8)])
-        + content[position + 1 :]
-    )
-
-
 DAMAGES = {
-    "emptied": lambda content, _: b"",
-    "cut": lambda content, _: content[: len(content) // 2],
-    "a bit flipped": flipped,
-    "gone": None,
+    "emptied": lambda path, moments: path.write_bytes(b""),
+    "cut": lambda path, moments: os.truncate(path, path.stat().st_size // 2),
+    "a bit flipped": lambda path, moments: flip_a_bit(
+        path, at=moments.randrange(path.stat().st_size), bit=moments.randrange(8)
+    ),
+    "gone": lambda path, moments: path.unlink(),
 }
 READERS = (["runs"], ["figures", "output=drawn"], ["evaluate", "mc_samples=2"], ["attack", "n=3"])
 # Without it there is no work of that name, which is no damage.
@@ -71,13 +65,9 @@ def test_damage_is_named_and_no_command_stumbles(damage, cache, whole, tmp_path,
     for path in tried:
         directory = tmp_path / "damaged"
         shutil.copytree(whole, directory)
-        change = DAMAGES[damage]
-        if change is None:
-            (directory / path).unlink()
-        else:
-            (directory / path).write_bytes(change((directory / path).read_bytes(), moments))
+        DAMAGES[damage](directory / path, moments)
         done = processes.run(directory, "runs", "root=runs", "verify=true")
-        if change is None and path.name in MADE_BY:
+        if damage == "gone" and path.name in MADE_BY:
             assert_told(done, codes=(0,))
         else:
             assert_told(done, codes=(1,))

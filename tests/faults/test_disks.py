@@ -9,6 +9,7 @@ import pytest
 from tests import processes
 from tests.faults.scale import cases, times
 from tests.faults.stores import SHORT, WORK, assert_told, redo, undisturbed
+from tests.processes import TINY
 
 ROOM = 64 * 2**20  # bytes that are enough
 PAGE = 4096
@@ -55,6 +56,19 @@ def test_a_full_disk_is_told_and_with_room_the_work_goes_on(
         redo(directory, name, expected)
         shutil.rmtree(directory)
     tally(f"full disk: {name}", tried=len(shares), survived=len(shares))
+
+
+def test_a_checkpoint_without_room_is_one_line_and_no_record(vibx, disk, tally):
+    place, remount = disk
+    assert remount("size=512k")
+    done = vibx("train", *TINY, "root=disk/runs")
+    assert done.returncode == 1
+    *progress, error = done.stderr.splitlines()
+    assert all(line.startswith(("epoch ", "note: root is given twice")) for line in progress)
+    assert error.startswith("vibx train: error: cannot write a checkpoint of ")
+    assert processes.records(place / "runs") == {}
+    assert not list(place.glob("runs/*/*partial*"))
+    tally("full disk: a checkpoint", tried=1, survived=1)
 
 
 def test_a_store_that_cannot_be_written_to_is_told(cache, finished_run, disk, tally):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests import tiny
+from tests.data.files import flip_a_bit
 from tests.processes import final_state, records
 from vibx import store
 from vibx.commands.runs import wrong_with
@@ -62,12 +63,6 @@ def whole(cfg, tmp_path_factory):
 
 def largest_file(checkpoint):
     return max(checkpoint.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
-
-
-def flip_a_bit(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def assert_same_run(found, expected):
