@@ -6,6 +6,8 @@ REPRODUCTION := outputs/reproduction/$(SCALE)
 experiments = $(basename $(notdir $(wildcard conf/$(1)/experiment/*.yaml)))
 VENV := .venv
 BIN := $(VENV)/bin
+# Stealing keeps a file's tests, which share compiled programs, in one process as far as it goes.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -44,14 +46,14 @@ test check faults: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/$(VENV)/jax_cac
 test check faults: export JAX_COMPILATION_CACHE_MAX_SIZE := 1000000000
 test check faults: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 test: lint  ## Install, lint, check types and import contract, run all tests
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+	$(PYTEST) $(ARGS)
 
-check: lint  ## The same without the tests that start processes
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 -m 'not slow' $(ARGS)
+check: lint  ## Lint and the quick tests of the paper's modules, configuration and data: a minute
+	$(PYTEST) -m 'not slow' tests/test_*.py tests/config tests/data $(ARGS)
 
 faults: export VIBX_FAULTS := full
 faults: $(INSTALLED)  ## Kill, fill disks, damage files, slip: every fault as often as it takes to trust
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 tests/faults $(ARGS)
+	$(PYTEST) tests/faults $(ARGS)
 
 lint: $(INSTALLED)  ## Lint, check formatting, types and the import contract
 	$(BIN)/ruff check

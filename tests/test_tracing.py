@@ -24,6 +24,7 @@ from vibx.objectives import Terms, objective, vib
 from vibx.tracing import program, traceable
 from vibx.training.step import compiled_initial_state
 
+pytestmark = pytest.mark.slow
 CHOICES = [f"{g}={name}" for g in TRAINING_GROUPS if g != "data" for name in files(g)]
 ONE_STEP = ["K=3", "batch_size=16", "data.train_images=16", "epochs=2"]
 IMAGES = tiny.images(16)

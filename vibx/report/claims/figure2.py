@@ -142,14 +142,18 @@ def smallest_growth_of_overlap(found: Found) -> Measured:
 def growth_of_overlap(pairs: list[tuple[Embedding, Embedding]]) -> Measured:
     """How many times larger the overlap is in the second of each seed's two embeddings."""
     n = len(pairs[0][0]["labels"])
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    weights = rng.multinomial(n, np.full(n, 1 / n), statistics.RESAMPLES).astype(float)
     once = np.ones(n)
     growth = mean_of_seeds([float(overlap(b, once) / overlap(a, once)) for a, b in pairs])
     if growth.interval is None:
         ((before, after),) = pairs
-        resampled = overlap(after, weights) / overlap(before, weights)
-        growth = growth._replace(interval=statistics.percentiles(resampled))
+        rng = np.random.default_rng(BOOTSTRAP_SEED)
+        resampled = []
+        for _ in range(0, statistics.RESAMPLES, statistics.CHUNK):
+            chosen = rng.integers(n, size=(statistics.CHUNK, n))
+            counts = [np.bincount(images, minlength=n) for images in chosen]
+            weights = np.stack(counts).astype(float)
+            resampled.append(overlap(after, weights) / overlap(before, weights))
+        growth = growth._replace(interval=statistics.percentiles(np.concatenate(resampled)))
     return growth._replace(images=n)
 
 
