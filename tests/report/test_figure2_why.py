@@ -117,7 +117,7 @@ def test_papers_points_lie_where_each_hypothesis_puts_them(drawn):
 
 def test_nats_above_the_least_are_the_objectives(drawn, found):
     _, plotted = drawn
-    rows = plotted[(plotted["panel"] == "d") & (plotted["curve"] == "trained, smoke")]
+    rows = plotted[(plotted["panel"] == "d") & (plotted["curve"] == "trained, scale smoke")]
     least = figure2_why.of_kind(figure2_why.optima(), figure2_why.LEAST)
     row = rows[rows["beta"] == 0.1].iloc[0]
     ours = figure2_why.at(found["smoke"], 0.1)["objective"]
