@@ -73,6 +73,8 @@ def test_bad_input_is_one_line_exit_2_and_leaves_nothing(vibx, tmp_path):
         ["-m", "K=4,30000", "bottleneck=full_covariance"],
         ["mc_samples=2000000000"],
         ["-m", "root=a,b"],
+        ["hydra.run.dir=elsewhere"],
+        ["hydra.output_subdir=elsewhere"],
     ],
     ids=" ".join,
 )

@@ -188,7 +188,7 @@ FLAGS = st.sampled_from(
 hydra.mode=MULTIRUN|hydra.mode=x|hydra.verbose=x|hydra.launcher.runs_at_once=0
 hydra.launcher.runs_at_once=1.5|hydra/launcher=basic|hydra/launcher=nope|hydra=x
 hydra.sweeper.params={a:1}|+hydra.sweeper.params.seed=range(0)|hydra.run.dir=${nope}
-hydra/sweeper=null|hydra.output_subdir=x|hydra.nope=1|hydra.sweep=1
+hydra/sweeper=null|hydra.output_subdir=x|hydra.run.dir=x|hydra={a:1}|hydra.nope=1|hydra.sweep=1
 """.strip()
         .replace("\n", "|")
         .split("|")

@@ -16,6 +16,8 @@ from vibx.config.conversion import directory
 from vibx.errors import ConfigError
 
 CONDITIONS = ("runs", "attack.transfer_from")  # key=value pairs, joined by commas
+# Where Hydra would write before a configuration is checked, and nothing of ours goes.
+UNUSED = ("hydra", "hydra.run", "hydra.run.dir", "hydra.output_subdir")
 
 
 def readable(word: str) -> str:
@@ -58,6 +60,8 @@ def check(words: Sequence[str], *, command: str, sweep: bool) -> list[str]:
         if override is None or not override.key_or_group:
             raise ConfigError(f"{word}: cannot be read; what is changed is written key=value")
         value, key = word.partition("=")[2], override.get_key_element().lstrip("+~")
+        if key in UNUSED:
+            raise ConfigError(f"{word}: Hydra's own directory is unused; root= is where records go")
         choices = choices_of(key, command)
         allowed = "one that is there" if key.startswith("hydra/") else one_of(choices)
         require(not (choices and value == "null"), key, value, allowed)
