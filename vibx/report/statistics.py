@@ -210,7 +210,8 @@ def _ratio(
             seeds = len(model)
             averages = _averages(average, model[:, chosen])
             weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=CHUNK) / seeds
-            of_seeds = np.where(weights.T > 0, weights.T * averages, 0)  # not 0 times infinity
+            drawn = weights.T > 0  # not 0 times infinity
+            of_seeds = np.multiply(weights.T, averages, where=drawn, out=np.zeros_like(averages))
             resampled[i, start : start + CHUNK] = of_seeds.sum(axis=0)
     ratio, base = (float(_averages(average, model).mean()) for model in models)
     ratios = resampled[0] / resampled[1]
