@@ -22,9 +22,7 @@ ATTACK = ["attack.iterations=20", "attack.search_steps=2", "n=600", "root=runs"]
 WORK = {
     "training": ["train", *SHORT],
     "sweep": ["train", "-m", *SHORT, "seed=0,1,2,3"],
-    "sweep together": [
-        *("train", "-m", *SHORT, "seed=0,1,2,3,4,5,6,7", "hydra.launcher.runs_at_once=4")
-    ],
+    "sweep together": ["train", "-m", *SHORT, "seed=range(8)", "hydra.launcher.runs_at_once=4"],
     "attack": ["attack", *ATTACK],
     "drawing": ["figures", "root=runs", "output=drawn"],
 }

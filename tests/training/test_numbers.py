@@ -8,7 +8,7 @@ from tests import tiny
 
 # Objective, distortion and rate in nats of the second epoch, and the norm of all weights after it:
 # with jax 0.10.2 and 0.12.0. A version that gives others has other initial weights, noise, orders
-# of the images, or arithmetic, and needs a row of its own here and a word beside the records.
+# of the images, or arithmetic: records made with it are not those of the versions before.
 NUMBERS = {
     "diagonal": (2.5344639, 2.5216928, 1.2771252, 5.2080250),
     "full_covariance": (2.6330144, 2.6157451, 1.7269253, 5.3690720),

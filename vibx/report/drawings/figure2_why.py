@@ -182,10 +182,15 @@ def distances(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def trained_at(scale: str) -> str:
+    """What the models of a scale are called."""
+    return f"trained, scale {scale}"
+
+
 def rows_of(table: pd.DataFrame, scales: list[str]) -> tuple[list[str], list[list[str]]]:
     """The header and the lines of the Markdown table: a line per hypothesis and panel."""
     sources = {"class_alone_least": "class alone, least", "class_alone_circle": "from a circle"}
-    sources |= {f"trained_{scale}": f"trained, scale {scale}" for scale in scales}
+    sources |= {f"trained_{scale}": trained_at(scale) for scale in scales}
     header = ["beta is", "panel", "beta", "paper: err_mc / err_1, %"]
     for name in sources.values():
         header += [f"{name}: %", "distance"]
@@ -277,8 +282,8 @@ def draw_errors(
         axes.plot(table["beta"], plotted[-1]["y"], label=label, color="0.3", **look)
     for look, (scale, models) in zip(TRAINED, found.items(), strict=False):
         shown = models[models["beta"] >= SMALLEST * (1 - 1e-9)]
-        plotted.append(points(f"trained, scale {scale}", shown, quantity, shown[quantity]))
-        axes.plot(shown["beta"], shown[quantity], label=f"trained, scale {scale}", **look)
+        plotted.append(points(trained_at(scale), shown, quantity, shown[quantity]))
+        axes.plot(shown["beta"], shown[quantity], label=trained_at(scale), **look)
     position = {"error_mc": 0, "error_1": 1}[quantity]
     for hypothesis, look in POINTS.items():
         betas = pd.DataFrame({"beta": [HYPOTHESES[hypothesis](beta) for beta in paper.FIGURE_2]})
@@ -343,7 +348,7 @@ def draw_excess(axes: Axes, allowed: pd.DataFrame, found: dict[str, pd.DataFrame
     axes.plot(circle["beta"], plotted[-1]["y"], color="0.3", **OPTIMA[CIRCLE])
     for look, (scale, models) in zip(TRAINED, found.items(), strict=False):
         gaps = excess(models, least)
-        plotted.append(points(f"trained, scale {scale}", gaps, "nats_above", gaps["excess"]))
+        plotted.append(points(trained_at(scale), gaps, "nats_above", gaps["excess"]))
         axes.plot(gaps["beta"], gaps["excess"], **look)
     axes.set(xscale="log", yscale="log", xlabel=r"$\beta$", ylabel="nats above the least")
     axes.set(title="(d) objective on training images", ylim=(3e-4, 4))
