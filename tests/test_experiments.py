@@ -163,8 +163,8 @@ def test_each_scale_may_have_its_own_store(tmp_path):
         write_run(tmp_path / "smoke", cfg)
     archive = Archive(tmp_path)
     assert archive.scales == ["smoke"]
-    assert archive.collect("figure2", scale="smoke", attacked=()).missing == []
-    assert len(archive.collect("figure2", scale="paper", attacked=()).missing) == 3
+    assert archive.collect("figure2", scale="smoke", attacked=()).complete
+    assert not archive.collect("figure2", scale="paper", attacked=()).complete
     with pytest.raises(RunError, match="no such directory"):
         Archive(tmp_path / "elsewhere")
 
@@ -174,7 +174,9 @@ def test_attacks_are_looked_up_on_the_runs_of_the_named_experiments_alone(tmp_pa
     attacks = expand_attacks("mean_mode", scale="smoke")
     models = [cfg for cfg in expand("figure1", scale="smoke") if cfg.beta in (0, 1e-3, 1e-2)]
     for cfg in models:
-        write_run(tmp_path, dataclasses.replace(cfg, epochs=7))
+        other = write_run(tmp_path, dataclasses.replace(cfg, epochs=7))
+        for attack in dict.fromkeys(attack for _, attack in attacks):
+            write_attack(other, attack)
     before = Archive(tmp_path).collect("mean_mode", scale="smoke", attacked=("figure1",))
     assert (before.found, len(before.missing)) == ([], len(attacks))
     for cfg in models:

@@ -96,7 +96,7 @@ def apply(command: str, args: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from vibx import config
+    from vibx import config, workers
 
     arguments = read_arguments(command, args)
     module = importlib.import_module(f"vibx.commands.{command}")
@@ -104,7 +104,7 @@ def apply(command: str, args: list[str]) -> None:
 
     def task(cfg: "DictConfig") -> None:
         if os.getppid() == started_by:  # in a worker of a launcher
-            end_with(started_by)
+            workers.end_with(started_by)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             module.main(cfg)  # the launcher goes on with the other jobs
             return
@@ -157,19 +157,6 @@ def read_arguments(command: str, args: list[str]) -> list[str]:
         for text in remarks:
             remark(text)
     return [*(arg for arg in args if arg not in given.overrides), *words]
-
-
-def end_with(parent: int) -> None:
-    """End this process when the one that started it is gone: it would work on for nobody."""
-    import threading
-    import time
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_now(program: str, number: int, _: FrameType | None) -> NoReturn:

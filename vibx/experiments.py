@@ -3,9 +3,10 @@
 Imports no jax: tables and figures get their records here.
 """
 
-import copy
 import functools
 import itertools
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,18 +41,26 @@ def command_of(experiment: str) -> str:
 @functools.cache
 def expand(experiment: str, *, scale: str) -> tuple[Config, ...]:
     """The runs of an experiment: every combination of its grid, in the grid's order."""
-    return tuple(config.parse(cfg)[0] for cfg in combinations("train", experiment, scale=scale))
+    return tuple(run for run, _ in parsed("train", experiment, scale=scale, parse=config.parse))
 
 
 @functools.cache
 def expand_attacks(experiment: str, *, scale: str) -> tuple[tuple[str, AttackConfig], ...]:
     """The attacks of an experiment in the grid's order: which runs, and with what."""
-    parsed = map(parse_attack, combinations("attack", experiment, scale=scale))
-    return tuple((execution.runs, attack) for attack, execution in parsed)
+    attacks = parsed("attack", experiment, scale=scale, parse=parse_attack)
+    return tuple((execution.runs, attack) for attack, execution in attacks)
 
 
-def combinations(command: str, experiment: str, *, scale: str) -> list[DictConfig]:
-    """A command's configurations, one for every combination of the grid of its experiment."""
+def configurations(experiment: str, scale: str) -> tuple[Any, ...]:
+    """What `expand`, or `expand_attacks`, gives for an experiment of either command."""
+    trains = command_of(experiment) == "train"
+    return (expand if trains else expand_attacks)(experiment, scale=scale)
+
+
+def parsed(
+    command: str, experiment: str, *, scale: str, parse: Callable[[DictConfig], Any]
+) -> list[Any]:
+    """A command's configurations, parsed, one for every combination of its experiment's grid."""
     chosen = [f"experiment={experiment}", f"scale={scale}"]
     application = GlobalHydra.instance()
     running, application.hydra = application.hydra, None
@@ -59,22 +68,23 @@ def combinations(command: str, experiment: str, *, scale: str) -> list[DictConfi
         with initialize_config_dir(str(config.directory(command)), version_base="1.3"):
             whole = compose(command, chosen, return_hydra_config=True)
             plain = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
-            parse = OverridesParser.create().parse_override
+            override = functools.cache(OverridesParser.create().parse_override)
             grid = whole.hydra.sweeper.params.items()
-            axes = [values(parse(f"{key}={swept}")) for key, swept in grid]
+            axes = [values(override(f"{key}={swept}")) for key, swept in grid]
 
             @functools.cache
             def with_groups(*groups: str) -> DictConfig:
                 return compose(command, [*chosen, *groups]) if groups else plain
 
-            cfgs = []
+            found = []
             for combination in itertools.product(*axes):
                 groups = [text for text in combination if is_group(command, text)]
-                cfg = copy.deepcopy(with_groups(*groups))
-                for override in map(parse, set(combination) - set(groups)):
-                    OmegaConf.update(cfg, override.key_or_group, override.value())
-                cfgs.append(cfg)
-            return cfgs
+                cfg = with_groups(*groups)
+                # Each combination sets every key of the grid, so none sees what another one set.
+                for one in map(override, set(combination) - set(groups)):
+                    OmegaConf.update(cfg, one.key_or_group, one.value())
+                found.append(parse(cfg))
+            return found
     finally:
         application.hydra = running  # a command that is running gets its own back
 
@@ -111,10 +121,18 @@ def require_own_name(name: str, own: str, directory: Path) -> None:
 
 
 class Collected(NamedTuple):
-    """What there is of an experiment, in the grid's order, and which configurations lack it."""
+    """What there is of an experiment, in the grid's order, and which configurations lack it.
+
+    Both are empty where a store has no runs, or no attacks, at all.
+    """
 
     found: list[Any]
     missing: list[Any]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it is there."""
+        return bool(self.found) and not self.missing
 
 
 class Archive:
@@ -137,14 +155,30 @@ class Archive:
         self.problems: list[str] = []
         self.runs = {path: self._read(path) for path in dict.fromkeys(self.stores.values())}
         self._collected: dict[tuple[Any, ...], Collected] = {}
+        self._expanding: dict[tuple[str, str], Future[tuple[Any, ...]]] = {}
+
+    def expand(self, experiments: Iterable[str], scales: Iterable[str], pool: Executor) -> None:
+        """Begin to expand what will be collected: that takes longer than reading it."""
+        for experiment, scale in itertools.product(experiments, scales):
+            if self.has_any(command_of(experiment), scale):
+                expanding = pool.submit(configurations, experiment, scale)
+                self._expanding[experiment, scale] = expanding
+
+    def has_any(self, command: str, scale: str) -> bool:
+        """Whether there is any finished run, or any attack, at a scale."""
+        runs = self.runs[self.stores[scale]].values()
+        return any(command == "train" or store.has_attacks(run) for run in runs)
 
     def collect(self, experiment: str, *, scale: str, attacked: tuple[str, ...]) -> Collected:
         """Look an experiment's runs, or attacks, up by their whole configuration.
 
         Attacks are looked up on the runs of the experiments `attacked`.
         """
-        trains = command_of(experiment) == "train"
+        command = command_of(experiment)
+        trains = command == "train"
         key = experiment, scale, () if trains else attacked
+        if not self.has_any(command, scale):
+            return Collected([], [])
         if key not in self._collected:
             if trains:
                 self._collected[key] = self._collect_runs(experiment, scale)
@@ -172,8 +206,12 @@ class Archive:
                 self.problems.append(f"{where}{error}")
         return found
 
+    def _configurations(self, experiment: str, scale: str) -> tuple[Any, ...]:
+        expanding = self._expanding.get((experiment, scale))
+        return expanding.result() if expanding else configurations(experiment, scale)
+
     def _collect_runs(self, experiment: str, scale: str) -> Collected:
-        wanted, found = expand(experiment, scale=scale), self.runs[self.stores[scale]]
+        wanted, found = self._configurations(experiment, scale), self.runs[self.stores[scale]]
         return Collected(
             [found[cfg] for cfg in wanted if cfg in found],
             [cfg for cfg in wanted if cfg not in found],
@@ -181,7 +219,7 @@ class Archive:
 
     def _collect_attacks(self, experiment: str, scale: str, runs: list[StoredRun]) -> Collected:
         collected = Collected([], [])
-        for conditions, attack in expand_attacks(experiment, scale=scale):
+        for conditions, attack in self._configurations(experiment, scale):
             attacked = store.among(runs, conditions)
             finished = list(filter(None, (self._read_attack(run, attack) for run in attacked)))
             collected.found.extend(finished)

@@ -244,6 +244,11 @@ def attack_directory(run: StoredRun, name: str) -> Path:
     return run.directory / ATTACKS / name
 
 
+def has_attacks(run: StoredRun) -> bool:
+    """Whether anything is there of attacks on the run."""
+    return (run.directory / ATTACKS).is_dir()
+
+
 def is_attacked(run: StoredRun, name: str) -> bool:
     """Whether the attack on the run has its record."""
     return is_finished(attack_directory(run, name))

@@ -1,6 +1,7 @@
 """`vibx figures`: draw the paper's table and figures from finished runs and attacks on them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from vibx.errors import FailedRunError, UserError
 from vibx.experiments import SCALES, Archive, Collected, command_of
 from vibx.files import write_whole
 from vibx.report import drawings
-from vibx.report.drawings import Drawing, Source
+from vibx.report.drawings import Drawing, Files, Source
+from vibx.workers import worker_pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +44,35 @@ def main(cfg: DictConfig) -> None:
     given = config.settings(Figures, cfg)
     archive = Archive(Path(given.root))
     scales = [given.scale] if given.scale else archive.scales
-    undrawn: list[str] = []
-    messages: list[str] = []
-    for drawing in drawings.find():
+    found = drawings.find()
+    problems: dict[str, list[str]] = {}
+
+    @contextmanager
+    def noted(drawing: Drawing) -> Iterator[None]:
         try:
-            if sources := sources_of(drawing, archive, scales):
-                show(drawing, sources, Path(given.output))
+            yield
         except MissingRunsError as error:
-            undrawn.append(drawing.title)
-            messages += error.args
+            problems[drawing.title] = list(error.args)
         except UserError as error:
-            undrawn.append(drawing.title)
-            messages.append(f"{drawing.title}: {error}")
+            problems[drawing.title] = [f"{drawing.title}: {error}"]
+
+    with worker_pool() as pool:
+        experiments = dict.fromkeys(
+            name for drawing in found for name in (*drawing.experiments, *drawing.attacked)
+        )
+        archive.expand(experiments, scales, pool)
+        begun = {}
+        for drawing in found:
+            with noted(drawing):
+                if sources := sources_of(drawing, archive, scales):
+                    begun[drawing] = sources, pool.submit(drawing.draw, *sources)
+        for drawing in found:
+            if drawing in begun:
+                with noted(drawing):
+                    sources, files = begun[drawing]
+                    write(drawing, sources, files.result(), Path(given.output))
+    undrawn = [drawing.title for drawing in found if drawing.title in problems]
+    messages = [line for title in undrawn for line in problems[title]]
     for message in dict.fromkeys(archive.problems + messages):
         MESSAGES.print(message, soft_wrap=True, markup=False)
     if undrawn:
@@ -78,7 +97,7 @@ def sources_of(drawing: Drawing, archive: Archive, scales: list[str]) -> list[So
         sources = [source(drawing, archive, scale) for scale in scales]
         return [source for source in sources if any(source.found.values())]
     for scale in scales:
-        if not any(collected.missing for _, collected in collect(drawing, archive, scale)):
+        if all(collected.complete for _, collected in collect(drawing, archive, scale)):
             return [source(drawing, archive, scale)]
     raise MissingRunsError(*remedies(drawing, archive, scales))
 
@@ -104,21 +123,21 @@ def remedies(drawing: Drawing, archive: Archive, scales: list[str]) -> list[str]
 
     scale = max(["fast", *scales] if len(scales) > 1 else scales, key=found)
     lines = []
-    for experiment, (present, missing) in collect(drawing, archive, scale):
+    for experiment, collected in collect(drawing, archive, scale):
         command = command_of(experiment)
         what = {"train": "runs", "attack": "attacks"}[command]
-        if missing:
+        missing = len(collected.missing)
+        share = f"{missing} of {len(collected.found) + missing}" if missing else "all"
+        if not collected.complete:
             lines.append(
-                f"{experiment}: {len(missing)} of {len(present) + len(missing)} {what} are "
-                f"missing: vibx {command} experiment={experiment} scale={scale} "
-                f"root={archive.stores[scale]}"
+                f"{experiment}: {share} {what} are missing: vibx {command} "
+                f"experiment={experiment} scale={scale} root={archive.stores[scale]}"
             )
     return lines
 
 
-def show(drawing: Drawing, sources: list[Source], output: Path) -> None:
-    """Draw, write the files and name them."""
-    files = drawing.draw(*sources)
+def write(drawing: Drawing, sources: list[Source], files: Files, output: Path) -> None:
+    """Write a drawing's files and name them."""
     output.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_whole(output / name, content)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.scale import FuncScale
@@ -36,6 +37,7 @@ COLUMNS = ["panel", "curve", "beta", "x_name", "x", "y_name", "y", "y_low", "y_h
 
 def lay_out(figure: Figure) -> None:
     """Place the panels, once and for all: whatever is drawn of the figure then looks the same."""
+    FigureCanvasAgg(figure)  # keeps a renderer, and with it what texts measure, for all passes
     engine = ConstrainedLayoutEngine(compress=True)
     before = np.zeros((len(figure.axes), 4))
     for _ in range(5):  # panels of a fixed aspect settle last

@@ -1,0 +1,47 @@
+"""Processes that work for another one. Imports no jax."""
+
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from vibx.errors import FailedRunError
+
+
+@contextmanager
+def worker_pool() -> Iterator[ProcessPoolExecutor]:
+    """A process for each processor; none outlives this process, and Ctrl-C is for it to answer.
+
+    Raises:
+      FailedRunError: one of them was killed.
+    """
+    gc.freeze()  # what is imported by now is neither searched for garbage nor copied for it
+    pool = ProcessPoolExecutor(initializer=_begin)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise FailedRunError("a worker process was killed: is there memory enough?") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: it would work on for nobody."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with(os.getppid())
