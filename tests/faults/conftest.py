@@ -2,7 +2,20 @@
 
 import pytest
 
+from tests.faults import stores
+
 FAULT = "fault"
+
+
+@pytest.fixture
+def undisturbed(request, cache, tmp_path):
+    """Do a kind of work where nothing disturbs it, in the test's directory."""
+
+    def work(name):
+        attacked = request.getfixturevalue("finished_run") / "runs" if name == "attack" else None
+        return stores.undisturbed(name, tmp_path, attacked)
+
+    return work
 
 
 @pytest.fixture

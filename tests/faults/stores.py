@@ -12,17 +12,21 @@ import numpy as np
 import pandas as pd
 
 from tests import processes
+from tests.faults.scale import times
 from tests.processes import TINY, final_state
 from tests.records import write_experiment
 from vibx import store
 from vibx.files import LOCK
 
-SHORT = [*TINY, "data.train_images=2000", "epochs=4", "checkpoint_every=1"]
+SHORT = [*TINY, "data.train_images=2000", f"epochs={times(4, short=2)}", "checkpoint_every=1"]
 ATTACK = ["attack.iterations=20", "attack.search_steps=2", "n=600", "root=runs"]
 WORK = {
     "training": ["train", *SHORT],
-    "sweep": ["train", "-m", *SHORT, "seed=0,1,2,3"],
-    "sweep together": ["train", "-m", *SHORT, "seed=range(8)", "hydra.launcher.runs_at_once=4"],
+    "sweep": ["train", "-m", *SHORT, f"seed=range({times(4, short=2)})"],
+    "sweep together": [
+        *("train", "-m", *SHORT, f"seed=range({times(8, short=4)})"),
+        f"hydra.launcher.runs_at_once={times(4, short=2)}",
+    ],
     "attack": ["attack", *ATTACK],
     "drawing": ["figures", "root=runs", "output=drawn"],
 }
@@ -40,20 +44,20 @@ class Undisturbed(NamedTuple):
     seconds: float
 
 
-def prepare(directory, name, finished_run):
+def prepare(directory, name, attacked):
     """What has to be there before a kind of work."""
     directory.mkdir(parents=True, exist_ok=True)
     if name == "attack":
-        shutil.copytree(finished_run / "runs", directory / "runs")
+        shutil.copytree(attacked, directory / "runs")
     if name == "drawing":
         for experiment in ("figure2", "figure1b"):
             write_experiment(directory / "runs", experiment, scale="smoke")
 
 
-def undisturbed(name, directory, finished_run):
-    """Do the work where nothing disturbs it."""
+def undisturbed(name, directory, attacked=None):
+    """Do the work where nothing disturbs it; an attack is one on a copy of the store `attacked`."""
     prepared, whole = directory / "prepared", directory / "whole"
-    prepare(prepared, name, finished_run)
+    prepare(prepared, name, attacked)
     shutil.copytree(prepared, whole)
     start = time.monotonic()
     done = processes.run(whole, *WORK[name])

@@ -4,7 +4,7 @@ import pytest
 
 from tests import processes
 from tests.faults.scale import cases, times
-from tests.faults.stores import SHORT, WORK, assert_told, redo, undisturbed
+from tests.faults.stores import SHORT, WORK, assert_told, redo
 
 READING = [["runs", "root=runs"], ["runs", "root=runs", "verify=true"]]
 RUNS_OF_THE_SWEEP = [["train", *SHORT, f"seed={seed}"] for seed in range(4)]
@@ -18,10 +18,10 @@ MIXES = {
 
 
 @pytest.mark.parametrize("mix", cases(MIXES, short=["one sweep"]))
-def test_processes_at_once_leave_what_one_would_have(mix, cache, finished_run, tmp_path, tally):
+def test_processes_at_once_leave_what_one_would_have(mix, undisturbed, tmp_path, tally):
     name, commands = MIXES[mix]
-    commands = commands[: times(8, short=3)]
-    expected = undisturbed(name, tmp_path, finished_run)
+    commands = commands[: times(8, short=2)]
+    expected = undisturbed(name)
     directory = expected.prepared
     streams = [(tmp_path / f"{i}.out", tmp_path / f"{i}.err") for i in range(len(commands))]
     started = [

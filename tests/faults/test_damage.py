@@ -10,7 +10,7 @@ import pytest
 from tests import processes
 from tests.data.files import flip_a_bit
 from tests.faults.scale import FULL
-from tests.faults.stores import ATTACK, NOT_COMPARED, SHORT, assert_told
+from tests.faults.stores import NOT_COMPARED, SHORT, assert_told
 from vibx import store
 
 DAMAGES = {
@@ -34,7 +34,7 @@ def whole(preparation, tmp_path_factory):
         patch.setenv("VIBX_DATA_DIR", str(preparation[0]))
         for command in (
             ["train", *SHORT, "K=2"],
-            ["attack", *ATTACK, "n=5"],
+            ["attack", "attack=fgsm", "root=runs", "n=5"],
             ["evaluate", "root=runs", "mc_samples=3"],
         ):
             done = processes.run(directory, *command)

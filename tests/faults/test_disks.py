@@ -1,14 +1,14 @@
 """Disks that fill up, that cannot be written to, and directories that are gone."""
 
-import functools
 import shutil
 import subprocess
+import time
 
 import pytest
 
 from tests import processes
 from tests.faults.scale import cases, times
-from tests.faults.stores import SHORT, WORK, assert_told, redo, undisturbed
+from tests.faults.stores import SHORT, WORK, assert_told, redo
 from tests.processes import TINY
 
 ROOM = 64 * 2**20  # bytes that are enough
@@ -38,14 +38,14 @@ def used(directory):
     return sum(512 * path.stat().st_blocks for path in directory.rglob("*"))
 
 
-@pytest.mark.parametrize("name", cases(WORK, short=["training", "attack"]))
+@pytest.mark.parametrize("name", cases(WORK, short=[]))
 def test_a_full_disk_is_told_and_with_room_the_work_goes_on(
-    name, cache, finished_run, tmp_path, disk, tally
+    name, undisturbed, tmp_path, disk, tally
 ):
     place, remount = disk
-    expected = undisturbed(name, tmp_path, finished_run)
+    expected = undisturbed(name)
     needed = used(tmp_path / "whole") - used(expected.prepared)
-    shares = times([n / 12 for n in range(12)], short=[0.6])
+    shares = [n / 12 for n in range(12)]
     for share in shares:
         directory = place / "work"
         shutil.copytree(expected.prepared, directory)
@@ -97,10 +97,12 @@ def test_a_store_that_vanishes_is_told(cache, tmp_path, tally):
     for epochs in range(1, 1 + tried):
         directory = tmp_path / str(epochs)
         directory.mkdir()
-        process = processes.start(directory, "train", *SHORT, "epochs=200")
-        saved = functools.partial(processes.epochs_saved, directory / "runs")
-        processes.wait_for(lambda at_least=epochs, saved=saved: saved() >= at_least, process)
+        streams = [directory / "stdout", directory / "stderr"]
+        process = processes.fork(directory, "train", *SHORT, "epochs=200", streams=streams)
+        while processes.epochs_saved(directory / "runs") < epochs:
+            assert process.is_alive()
+            time.sleep(0.01)
         (directory / "runs").rename(directory / "elsewhere")
-        out, err = process.communicate(timeout=120)
-        assert_told(subprocess.CompletedProcess([], process.returncode, out, err), codes=(1,))
+        process.join(120)
+        assert_told(processes.completed((), process, streams), codes=(1,))
     tally("store removed while it trains", tried=tried, survived=tried)

@@ -9,7 +9,7 @@ import pytest
 
 from tests import processes
 from tests.faults.scale import cases, times
-from tests.faults.stores import WORK, content, redo, undisturbed
+from tests.faults.stores import WORK, content, redo
 from vibx import store
 
 
@@ -44,12 +44,10 @@ def killed(directory, command, *, when):
     return at_work
 
 
-@pytest.mark.parametrize("name", cases(WORK, short=["training", "sweep together", "attack"]))
-def test_after_kills_the_same_command_leaves_what_it_would_have(
-    name, cache, finished_run, tmp_path, tally
-):
+@pytest.mark.parametrize("name", cases(WORK, short=["sweep together", "attack"]))
+def test_after_kills_the_same_command_leaves_what_it_would_have(name, undisturbed, tmp_path, tally):
     """The first kill is in the middle of the work, the others are at any moment."""
-    expected = undisturbed(name, tmp_path, finished_run)
+    expected = undisturbed(name)
     moments = random.Random(name)
 
     def at_random():

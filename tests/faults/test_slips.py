@@ -34,7 +34,7 @@ SCHEMAS = {
     "figures": (figures.Figures,),
     "runs": (runs.Listing,),
 }
-TRIED = times(2000, short=40)
+TRIED = times(2000, short=25)
 
 
 class Started(BaseException):
