@@ -219,6 +219,14 @@ def test_failures_are_larger_than_any_norm():
     assert statistics.ratio_of_medians(failed, to=np.ones((1, 3)), seed=0).value == np.inf
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_more_fail_than_an_interval_leaves_out_it_has_no_end():
+    resampled = np.array([1.0, 2.0, *[3.0] * 90, *[np.inf] * 8])
+    assert statistics.percentiles(resampled) == (3, np.inf)
+    assert statistics.percentiles(np.full(100, np.inf)) == (np.inf, np.inf)
+    assert np.isnan(statistics.percentiles(np.full(100, np.nan))).all()
+
+
 def test_images_that_do_not_count_are_left_out_of_a_ratio():
     values = np.array([[2.0, 4.0, 8.0, np.nan]])
     base = np.array([[1.0, 2.0, 4.0, 900.0]])

@@ -170,8 +170,11 @@ def resampled_errors(wrong: Sequence[npt.ArrayLike], *, seed: int) -> npt.NDArra
 
 
 def percentiles(resampled: npt.NDArray[np.float64]) -> Interval:
-    """The percentile interval of a resampled quantity."""
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    """The percentile interval of a resampled quantity, which may be infinite."""
+    levels = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    with np.errstate(invalid="ignore"):
+        between = np.quantile(resampled, levels)  # NaN between two infinities
+    low, high = np.where(np.isnan(between), np.quantile(resampled, levels, method="lower"), between)
     return Interval(float(low), float(high))
 
 
