@@ -1,5 +1,6 @@
 """`vibx figures`: draw the paper's table and figures from finished runs and attacks on them."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ def main(cfg: DictConfig) -> None:
     given = config.settings(Figures, cfg)
     archive = Archive(Path(given.root))
     scales = [given.scale] if given.scale else archive.scales
+    problems = draw_all(archive, scales, Path(given.output))
+    for message in dict.fromkeys(itertools.chain(archive.problems, *problems.values())):
+        MESSAGES.print(message, soft_wrap=True, markup=False)
+    if problems:
+        raise FailedRunError(f"not drawn: {', '.join(problems)}")
+    if archive.problems:
+        raise FailedRunError(f"all is drawn, without {len(archive.problems)} unusable record(s)")
+
+
+def draw_all(archive: Archive, scales: list[str], output: Path) -> dict[str, list[str]]:
+    """Draw side by side and write; returns why, in lines, by the title of what is not drawn."""
     found = drawings.find()
     problems: dict[str, list[str]] = {}
 
@@ -57,28 +69,19 @@ def main(cfg: DictConfig) -> None:
             problems[drawing.title] = [f"{drawing.title}: {error}"]
 
     with worker_pool() as pool:
-        experiments = dict.fromkeys(
-            name for drawing in found for name in (*drawing.experiments, *drawing.attacked)
-        )
-        archive.expand(experiments, scales, pool)
+        names = (name for drawing in found for name in (*drawing.experiments, *drawing.attacked))
+        archive.expand(dict.fromkeys(names), scales, pool)
         begun = {}
         for drawing in found:
             with noted(drawing):
                 if sources := sources_of(drawing, archive, scales):
                     begun[drawing] = sources, pool.submit(drawing.draw, *sources)
-        for drawing in found:
-            if drawing in begun:
-                with noted(drawing):
-                    sources, files = begun[drawing]
-                    write(drawing, sources, files.result(), Path(given.output))
-    undrawn = [drawing.title for drawing in found if drawing.title in problems]
-    messages = [line for title in undrawn for line in problems[title]]
-    for message in dict.fromkeys(archive.problems + messages):
-        MESSAGES.print(message, soft_wrap=True, markup=False)
-    if undrawn:
-        raise FailedRunError(f"not drawn: {', '.join(undrawn)}")
-    if archive.problems:
-        raise FailedRunError(f"all is drawn, without {len(archive.problems)} unusable record(s)")
+        for drawing, (sources, files) in begun.items():
+            with noted(drawing):
+                write(drawing, sources, files.result(), output)
+    return {
+        drawing.title: problems[drawing.title] for drawing in found if drawing.title in problems
+    }
 
 
 def sources_of(drawing: Drawing, archive: Archive, scales: list[str]) -> list[Source]:
