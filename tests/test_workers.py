@@ -20,7 +20,7 @@ def work(started):
     pathlib.Path(started).write_text(str(os.getpid()))
     time.sleep(600)
 
-with worker_pool() as pool:
+with worker_pool(2) as pool:
     pool.submit(work, sys.argv[1]).result()
 """
 
@@ -53,5 +53,5 @@ def test_workers_end_when_the_process_that_they_work_for_is_killed(tmp_path, num
 
 
 def test_a_killed_worker_is_told_in_one_line():
-    with pytest.raises(FailedRunError, match="a worker process was killed"), worker_pool() as pool:
+    with pytest.raises(FailedRunError, match="a worker process was killed"), worker_pool(2) as pool:
         pool.submit(os._exit, 1).result()

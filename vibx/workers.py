@@ -14,14 +14,14 @@ from vibx.errors import FailedRunError
 
 
 @contextmanager
-def worker_pool() -> Iterator[ProcessPoolExecutor]:
-    """A process for each processor; none outlives this process, and Ctrl-C is for it to answer.
+def worker_pool(most: int) -> Iterator[ProcessPoolExecutor]:
+    """A process for each processor, `most` at most, to answer no Ctrl-C and outlive no parent.
 
     Raises:
       FailedRunError: one of them was killed.
     """
     gc.freeze()  # what is imported by now is neither searched for garbage nor copied for it
-    pool = ProcessPoolExecutor(initializer=_begin)
+    pool = ProcessPoolExecutor(min(most, os.cpu_count() or 1), initializer=_begin)
     try:
         yield pool
     except BrokenProcessPool as error:

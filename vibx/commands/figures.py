@@ -68,7 +68,7 @@ def draw_all(archive: Archive, scales: list[str], output: Path) -> dict[str, lis
         except UserError as error:
             problems[drawing.title] = [f"{drawing.title}: {error}"]
 
-    with worker_pool() as pool:
+    with worker_pool(len(found)) as pool:
         names = (name for drawing in found for name in (*drawing.experiments, *drawing.attacked))
         archive.expand(dict.fromkeys(names), scales, pool)
         begun = {}
