@@ -15,7 +15,7 @@ from vibx.errors import FailedRunError
 
 @contextmanager
 def worker_pool(most: int) -> Iterator[ProcessPoolExecutor]:
-    """A process for each processor, `most` at most, to answer no Ctrl-C and outlive no parent.
+    """A process for each processor, `most` at most; they leave Ctrl-C to this one, and end with it.
 
     Raises:
       FailedRunError: one of them was killed.
