@@ -96,7 +96,7 @@ def apply(command: str, args: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from vibx import config, workers
+    from vibx import config
 
     arguments = read_arguments(command, args)
     module = importlib.import_module(f"vibx.commands.{command}")
@@ -104,7 +104,9 @@ def apply(command: str, args: list[str]) -> None:
 
     def task(cfg: "DictConfig") -> None:
         if os.getppid() == started_by:  # in a worker of a launcher
-            workers.end_with(started_by)
+            from vibx.workers import end_with
+
+            end_with(started_by)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             module.main(cfg)  # the launcher goes on with the other jobs
             return

@@ -177,10 +177,10 @@ class Archive:
         command = command_of(experiment)
         trains = command == "train"
         key = experiment, scale, () if trains else attacked
-        if not self.has_any(command, scale):
-            return Collected([], [])
         if key not in self._collected:
-            if trains:
+            if not self.has_any(command, scale):
+                self._collected[key] = Collected([], [])
+            elif trains:
                 self._collected[key] = self._collect_runs(experiment, scale)
             else:
                 runs = [self.collect(name, scale=scale, attacked=()).found for name in attacked]

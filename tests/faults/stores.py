@@ -54,7 +54,7 @@ def prepare(directory, name, attacked):
             write_experiment(directory / "runs", experiment, scale="smoke")
 
 
-def undisturbed(name, directory, attacked=None):
+def undisturbed(name, directory, attacked):
     """Do the work where nothing disturbs it; an attack is one on a copy of the store `attacked`."""
     prepared, whole = directory / "prepared", directory / "whole"
     prepare(prepared, name, attacked)
