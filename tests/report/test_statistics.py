@@ -50,7 +50,6 @@ def test_the_paired_t_is_scipys():
     assert found.p == pytest.approx(expected.pvalue)
 
 
-@pytest.mark.filterwarnings("ignore:Precision loss")
 @given(pairs_of_errors)
 def test_swapping_the_models_mirrors_the_paired_t(pair):
     one, other = pair
@@ -61,7 +60,6 @@ def test_swapping_the_models_mirrors_the_paired_t(pair):
     assert swapped.p == pytest.approx(found.p)
 
 
-@pytest.mark.filterwarnings("ignore:Precision loss")
 @given(pairs_of_errors)
 def test_the_paired_t_rejects_zero_where_its_interval_excludes_it(pair):
     one, other = pair

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special  # type: ignore[import-untyped]
+from scipy import special  # type: ignore[import-untyped]
 
 from vibx.files import arrays_in, write_arrays
 
@@ -239,6 +239,8 @@ def starts(beta: float) -> dict[str, ClassOnly]:
 
 def minimise(beta: float, start: ClassOnly) -> Optimum:
     """Equation 17 minimised from a start: a local optimum, or what is near one after `STEPS`."""
+    from scipy import optimize  # half a second, which drawing goes without
+
     vector = pack(start)
     for (nodes, steps), tolerance in zip(STEPS, (1e-9, 1e-12), strict=True):
         found = optimize.minimize(
