@@ -12,7 +12,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from tests.processes import ROOT, SLOW, TINY, VIBX, epochs_saved, start, wait_for
+from tests.processes import ROOT, SLOW, TINY, VIBX, epochs_saved, records, start, wait_for
 from vibx import cli, store
 from vibx.report.screen import run_table
 
@@ -141,11 +141,12 @@ def test_runs_can_be_told_apart_on_every_screen(width):
         assert record["run_id"] in plain
 
 
-def test_workers_of_a_launcher_end_with_the_process_that_started_them(cache, tmp_path):
-    process = start(
-        tmp_path, "train", *SLOW, "epochs=2000", "-m", "seed=0,1", "hydra/launcher=joblib"
-    )
-    wait_for(lambda: epochs_saved(tmp_path / "runs") > 0, process)
+def test_joblib_is_a_launcher_and_its_workers_end_with_the_process_that_started_them(
+    cache, tmp_path
+):
+    sweep = [*SLOW, "-m", "epochs=1,2000", "hydra/launcher=joblib"]
+    process = start(tmp_path, "train", *sweep)
+    wait_for(lambda: records(tmp_path / "runs") and epochs_saved(tmp_path / "runs") > 1, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert workers
     process.kill()

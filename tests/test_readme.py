@@ -54,11 +54,11 @@ def copy(tmp_path):
 def records(copy, vibx_program):
     """Carry a change out, run its command in miniature, and return the records."""
 
-    def run(change):
+    def run(change, *more):
         _, *command = carry_out(change, copy)
         given = {arg.partition("=")[0] for arg in command}
         tiny = [arg for arg in TINY if arg.partition("=")[0] not in given]
-        done = vibx_program(*command, *tiny, env={**os.environ, "PYTHONPATH": str(copy)})
+        done = vibx_program(*command, *tiny, *more, env={**os.environ, "PYTHONPATH": str(copy)})
         assert done.returncode == 0, done.stderr
         assert "paper" not in done.stdout
         found = [json.loads(path.read_text()) for path in copy.glob("runs/*/metrics.json")]
@@ -96,10 +96,17 @@ def test_your_own_data(records):
     assert record["test"]["n"] == 200
 
 
-def test_a_measure(records):
-    (record,), shown = records("A measure")
-    assert 0 < record["test"]["calibration_error"] < 1
-    assert "calibration error" in shown
+def test_a_measure(records, copy, vibx_program):
+    """It is in the record, its history, and the tables of `vibx train` and `vibx runs`."""
+    (record,), shown = records("A measure", "eval_every=1")
+    measured = record["test"]["calibration_error"]
+    assert 0 < measured < 1
+    history = pd.read_csv(copy / "runs" / record["run_id"] / "history.csv")
+    assert history["test_calibration_error"].iloc[-1] == measured
+    listed = vibx_program("runs", "root=runs", env={**os.environ, "PYTHONPATH": str(copy)}).stdout
+    for table in (shown, listed):
+        assert "calibration error" in table
+        assert f"{measured:.2%}" in table
 
 
 @pytest.mark.parametrize(("place", "name"), MAP)

@@ -1,16 +1,11 @@
-"""Measures: what they say of a set of images, and that one more file is one more measure."""
+"""Measures: what they say of one image, and of a set of images."""
 
-import json
 import math
-import os
-import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 
-from tests.processes import ROOT, TINY
 from vibx.evaluation.measure import PredictiveSamples, measures
 from vibx.evaluation.predict import summarise
 
@@ -90,42 +85,3 @@ def test_numbers_are_shown_by_their_unit():
     assert by_name["error_mc"].shown(0.0123) == "1.23%"
     assert by_name["rate_bits"].shown(12.34567) == "12.35"
     assert by_name["rate_bits"].shown(None) == "-"
-
-
-CONFIDENCE = """
-from vibx.evaluation.measure import Measure
-
-MEASURE = Measure(
-    name="confidence",
-    label="probability of the prediction",
-    order=45,
-    unit="fraction",
-    smaller_is_better=None,
-    per_image=lambda samples: samples.p.max(),
-    column="confidence",
-    stored_as="probability_mc",
-)
-"""
-
-
-def test_a_file_is_a_measure_in_record_display_history_and_predictions(vibx_program, tmp_path):
-    for directory in ("vibx", "conf", "hydra_plugins"):
-        shutil.copytree(ROOT / directory, tmp_path / directory)
-    (tmp_path / "vibx/evaluation/measures/confidence.py").write_text(CONFIDENCE)
-    of_the_copy = {"env": {**os.environ, "PYTHONPATH": str(tmp_path)}}
-    done = vibx_program("train", *TINY, "eval_every=1", **of_the_copy)
-    assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "runs").iterdir()
-    record = json.loads((run / "metrics.json").read_text())
-    with np.load(run / "predictions.npz") as predictions:
-        values = predictions["probability_mc"]
-    assert values.shape == (200,)
-    assert record["test"]["confidence"] == pytest.approx(values.mean(dtype=float))
-    assert 0.1 <= record["train"]["confidence"] <= 1
-    history = pd.read_csv(run / "history.csv")
-    assert history["test_confidence"].iloc[-1] == record["test"]["confidence"]
-    (shown,) = [line for line in done.stdout.splitlines() if "probability of the pred" in line]
-    assert f"{record['test']['confidence']:.2%}" in shown
-    listed = vibx_program("runs", "root=runs", **of_the_copy).stdout
-    assert "confidence" in listed
-    assert f"{record['test']['confidence']:.2%}" in listed

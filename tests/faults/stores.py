@@ -19,12 +19,12 @@ from vibx import store
 from vibx.files import LOCK
 
 SHORT = [*TINY, "data.train_images=2000", f"epochs={times(4, short=2)}", "checkpoint_every=1"]
-ATTACK = ["attack.iterations=20", "attack.search_steps=2", "n=600", "root=runs"]
+ATTACK = ["attack.iterations=20", "attack.search_steps=2", "n=500", "root=runs"]
 WORK = {
     "training": ["train", *SHORT],
     "sweep": ["train", "-m", *SHORT, f"seed=range({times(4, short=2)})"],
     "sweep together": [
-        *("train", "-m", *SHORT, f"seed=range({times(8, short=4)})"),
+        *("train", "-m", *SHORT, f"seed=range({times(8, short=3)})"),
         f"hydra.launcher.runs_at_once={times(4, short=2)}",
     ],
     "attack": ["attack", *ATTACK],

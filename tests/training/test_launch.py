@@ -12,7 +12,8 @@ from vibx.training.launch import groups
 from vibx.training.step import runs_that_fit
 
 EXECUTION = Execution(eval_every=1, checkpoint_every=1, root="runs", force=False)
-FOUR_DEVICES = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+FLAGS = os.environ.get("XLA_FLAGS", "")
+FOUR_DEVICES = {**os.environ, "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count=4"}
 
 
 def grouped(cfgs, *, runs_at_once=100, execution=EXECUTION):
@@ -85,9 +86,3 @@ def test_a_run_that_fails_does_not_take_its_neighbours_along(vibx, tmp_path):
     for name, record in alone.items():
         assert together[name]["test"] == pytest.approx(record["test"], rel=1e-3)
     assert "2 finished, 1 unfinished" in vibx("runs", "root=alone").stdout
-
-
-def test_joblib_is_still_a_launcher(vibx_program, tmp_path):
-    done = vibx_program("train", *TINY, "-m", "seed=0,1", "hydra/launcher=joblib")
-    assert done.returncode == 0, done.stderr
-    assert len(records(tmp_path / "runs")) == 2
