@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ NOTE = (
 
 def draw(*sources: Source) -> Files:
     """Draw the figure, and the table of distances beside it."""
-    found = {source.scale: trained(source.found["figure1b"]) for source in sources}
+    found = {source.scale: trained(list(chain(*source.found.values()))) for source in sources}
     figure, plotted = figure2_why(found)
     drawn = style.files("figure2_why", figure, plotted, scale=", ".join(found))
     drawn["figure2_why_curves.csv"] = drawn.pop("figure2_why.csv")
@@ -69,7 +70,9 @@ def draw(*sources: Source) -> Files:
     return drawn | tables.files("figure2_why", csv=tables.csv(table), md=text)
 
 
-DRAWING = Drawing("Figure 2, why", experiments=("figure1b",), draw=draw, partial=True)
+DRAWING = Drawing(
+    "Figure 2, why", experiments=("figure1b", "figure2_why"), draw=draw, partial=True
+)
 
 
 # What is compared
