@@ -19,6 +19,13 @@ from vibx.config import schemas
 LOG_2PI = math.log(2 * math.pi)
 
 
+def positive(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Softplus, at least the smallest normal number: at beta = 0 nothing keeps a scale from zero,
+    and there 0 times the rate's log and its gradient would be no number.
+    """
+    return jnp.maximum(jax.nn.softplus(x), jnp.finfo(x.dtype).tiny)
+
+
 class DiagonalGaussian(NamedTuple):
     """p(z|x) = N(z | mean, diag(scale^2)): section 4.1.1."""
 
@@ -34,7 +41,7 @@ class DiagonalGaussian(NamedTuple):
     def from_outputs(cls, outputs: Float[Array, "*batch outputs"], *, scale_shift: float) -> Self:
         """Scale = softplus(rho + scale_shift); the 2K outputs are the mean, then rho."""
         mean, rho = jnp.split(outputs, 2, axis=-1)
-        return cls(mean, jax.nn.softplus(rho + scale_shift))
+        return cls(mean, positive(rho + scale_shift))
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
         """Reparameterised samples (section 3): z = mean + scale * epsilon, epsilon ~ N(0, I)."""
@@ -67,7 +74,7 @@ class FullCovarianceGaussian(NamedTuple):
         K = (math.isqrt(9 + 8 * outputs.shape[-1]) - 3) // 2
         mean, rho, lower = jnp.split(outputs, [K, 2 * K], axis=-1)
         rows, columns = jnp.tril_indices(K, k=-1)
-        diagonal = jax.nn.softplus(rho + scale_shift)
+        diagonal = positive(rho + scale_shift)
         cholesky = diagonal[..., None] * jnp.eye(K, dtype=outputs.dtype)
         return cls(mean, cholesky.at[..., rows, columns].set(lower))
 
