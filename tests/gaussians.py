@@ -37,6 +37,11 @@ def from_outputs(name, outputs, scale_shift):
     return parameterisation(schema, K).encoding(outputs)
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def sample(encoding, key, n):
+    return encoding.sample(key, n)
+
+
 @jax.jit
 def log_prob(encoding, z):
     return encoding.log_prob(z)

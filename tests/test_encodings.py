@@ -7,7 +7,15 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from tests.gaussians import GAUSSIANS, factor, from_outputs, log_prob, random_encoding, rate
+from tests.gaussians import (
+    GAUSSIANS,
+    factor,
+    from_outputs,
+    log_prob,
+    random_encoding,
+    rate,
+    sample,
+)
 from tests.tiny import assert_mean
 from vibx.config import schemas
 from vibx.encodings import (
@@ -22,17 +30,14 @@ pytestmark = pytest.mark.usefixtures("float64")
 SAMPLES = 20_000
 
 gaussians = pytest.mark.parametrize("name", GAUSSIANS)
-few_dimensions = pytest.mark.parametrize("K", [1, 3, 64])
-dimensions_and_shifts = pytest.mark.parametrize(
-    ("K", "shift"), [(1, 0.0), (2, -5.0), (3, 0.0), (7, -5.0), (64, -5.0)]
-)
+dimensions_and_shifts = pytest.mark.parametrize(("K", "shift"), [(1, 0.0), (7, -5.0)])
 
 
 # Density
 
 
 @gaussians
-@few_dimensions
+@pytest.mark.parametrize("K", [1, 64])
 def test_log_prob_is_scipys(name, K):
     encoding = random_encoding(name, K, batch=(2,))
     z = np.random.default_rng(1).normal(size=(4, 2, K))
@@ -53,7 +58,7 @@ def test_log_prob_is_scipys(name, K):
 @gaussians
 def test_samples_have_the_encodings_moments_and_are_independent_across_images(name):
     encoding = random_encoding(name, 3, batch=(2,))
-    z = encoding.sample(jax.random.key(0), SAMPLES).reshape(SAMPLES, -1)
+    z = np.reshape(sample(encoding, jax.random.key(0), SAMPLES), (SAMPLES, -1))
     mean = encoding.mean.reshape(-1)
     off = z - mean
     assert_mean(z, mean)
@@ -63,7 +68,9 @@ def test_samples_have_the_encodings_moments_and_are_independent_across_images(na
 
 def test_samples_differ_with_the_key_and_repeat_with_it():
     encoding = random_encoding("diagonal", 3)
-    first, again, other = (encoding.sample(jax.random.key(seed), 2) for seed in (0, 0, 1))
+    first, again, other = (
+        np.asarray(sample(encoding, jax.random.key(seed), 2)) for seed in (0, 0, 1)
+    )
     assert (first == again).all()
     assert not (first == other).any()
     assert not (first[0] == first[1]).any()
@@ -74,10 +81,16 @@ def test_samples_differ_with_the_key_and_repeat_with_it():
 def test_samples_are_reparameterised(name, K):
     """The derivative of mean + L epsilon is I with respect to the mean, epsilon to a row of L."""
     encoding = random_encoding(name, K)
-    key = jax.random.key(0)
-    z = encoding.sample(key, 1)[0]
+
+    @jax.jit
+    def sample_and_derivatives(encoding):
+        def sample(e):
+            return e.sample(jax.random.key(0), 1)[0]
+
+        return sample(encoding), jax.jacobian(sample)(encoding)
+
+    z, (to_mean, to_scale) = sample_and_derivatives(encoding)
     epsilon = np.linalg.solve(factor(encoding), z - encoding.mean)
-    to_mean, to_scale = jax.jacobian(lambda e: e.sample(key, 1)[0])(encoding)
     expected = np.eye(K)[:, :, None] * epsilon
     if name == "diagonal":
         expected = np.diagonal(expected, axis1=1, axis2=2)
@@ -104,7 +117,7 @@ def test_a_deterministic_encoding_is_every_sample_of_itself():
     assert deterministic.size == 3
     encoding = deterministic.encoding(mean)
     assert isinstance(encoding, Deterministic)
-    z = encoding.sample(jax.random.key(0), 4)
+    z = sample(encoding, jax.random.key(0), 4)
     np.testing.assert_array_equal(z, np.stack([mean] * 4))
 
 
@@ -123,7 +136,7 @@ def test_diagonal_outputs_are_mean_then_rho(K, shift):
 def test_full_covariance_outputs_are_mean_then_rho_then_lower_rows(K, shift):
     """Appendix B: the mean, softplus on the diagonal, and the strictly lower triangle."""
     outputs = np.random.default_rng(K).normal(size=(2, K * (K + 3) // 2))
-    encoding = from_outputs("full_covariance", outputs, shift)
+    encoding = jax.device_get(from_outputs("full_covariance", outputs, shift))
     for i in range(2):
         left = iter(outputs[i])
         mean = [next(left) for _ in range(K)]
@@ -136,7 +149,7 @@ def test_full_covariance_outputs_are_mean_then_rho_then_lower_rows(K, shift):
         np.testing.assert_allclose(encoding.cholesky[i], cholesky)
 
 
-@pytest.mark.parametrize("K", [*range(1, 20), 64, 256])
+@pytest.mark.parametrize("K", [1, 2, 3, 7, 256])
 @gaussians
 def test_size_is_what_from_outputs_reads(name, K):
     cls = GAUSSIANS[name]
@@ -147,10 +160,9 @@ def test_size_is_what_from_outputs_reads(name, K):
     assert cls.size(K) == (2 * K if name == "diagonal" else K + K * (K + 1) // 2)
 
 
-@few_dimensions
-def test_extreme_outputs_still_make_a_valid_factor(K):
-    outputs = 30 * np.random.default_rng(K).normal(size=FullCovarianceGaussian.size(K))
-    cholesky = from_outputs("full_covariance", outputs, -5.0).cholesky
+def test_extreme_outputs_still_make_a_valid_factor():
+    outputs = 30 * np.random.default_rng(0).normal(size=FullCovarianceGaussian.size(64))
+    cholesky = np.asarray(from_outputs("full_covariance", outputs, -5.0).cholesky)
     np.testing.assert_array_equal(cholesky, np.tril(cholesky))
     assert (np.diagonal(cholesky) > 0).all()
 
@@ -158,11 +170,10 @@ def test_extreme_outputs_still_make_a_valid_factor(K):
 # The two Gaussians
 
 
-@pytest.mark.parametrize("K", [1, 3])
-def test_full_covariance_with_a_diagonal_factor_is_the_diagonal_encoding(K):
-    diagonal = random_encoding("diagonal", K, batch=(2,))
+def test_full_covariance_with_a_diagonal_factor_is_the_diagonal_encoding():
+    diagonal = random_encoding("diagonal", 3, batch=(2,))
     full = FullCovarianceGaussian(diagonal.mean, factor(diagonal))
-    z = diagonal.sample(jax.random.key(0), 3)
-    np.testing.assert_allclose(full.sample(jax.random.key(0), 3), z, rtol=1e-12)
+    z = sample(diagonal, jax.random.key(0), 3)
+    np.testing.assert_allclose(sample(full, jax.random.key(0), 3), z, rtol=1e-12)
     np.testing.assert_allclose(log_prob(full, z), log_prob(diagonal, z), rtol=1e-12)
     np.testing.assert_allclose(rate(full), rate(diagonal), rtol=1e-12)
