@@ -3,6 +3,7 @@
 In float64. A marginal with weights of its own, made up here, is trained with the model.
 """
 
+import functools
 from dataclasses import dataclass
 
 import hypothesis.extra.numpy as hnp
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
-from tests.gaussians import GAUSSIANS, from_outputs, log_prob, random_encoding, rate
+from tests.gaussians import GAUSSIANS, from_outputs, log_prob, random_encoding, rate, sample
 from vibx.config import schemas
 from vibx.data.device import scale
 from vibx.encodings import LOG_2PI, DiagonalGaussian, FullCovarianceGaussian
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 SAMPLES = 20_000
 
 gaussians = pytest.mark.parametrize("name", GAUSSIANS)
-few_dimensions = pytest.mark.parametrize("K", [1, 3, 64])
+few_dimensions = pytest.mark.parametrize("K", [1, 64])
 
 
 @jax.jit
@@ -46,6 +47,11 @@ def numpyro_rate(encoding):
     return dist.kl_divergence(ours, standard)
 
 
+@jax.jit
+def marginal_log_prob(z):
+    return tiny.standard_normal().log_prob(z)
+
+
 # Rate
 
 
@@ -57,11 +63,11 @@ def test_rate_is_numpyros_kl_divergence(name, K):
 
 
 @gaussians
-@pytest.mark.parametrize("K", [1, 3])
-def test_rate_is_the_mean_log_density_ratio(name, K):
-    encoding = random_encoding(name, K, seed=K)
-    z = encoding.sample(jax.random.key(K), SAMPLES)
-    tiny.assert_mean(log_prob(encoding, z) - tiny.standard_normal().log_prob(z), rate(encoding))
+def test_rate_is_the_mean_log_density_ratio(name):
+    encoding = random_encoding(name, 3, seed=3)
+    z = sample(encoding, jax.random.key(3), SAMPLES)
+    log_ratio = np.asarray(log_prob(encoding, z)) - marginal_log_prob(z)
+    tiny.assert_mean(log_ratio, rate(encoding))
 
 
 @pytest.mark.parametrize("cls", [DiagonalGaussian, FullCovarianceGaussian])
@@ -88,9 +94,12 @@ def test_rate_is_positive_away_from_the_marginal(mean, scale, lower):
 @gaussians
 def test_float32_rate_keeps_its_precision_at_the_scales_of_training(name):
     outputs = np.random.default_rng(0).normal(size=GAUSSIANS[name].size(64))
-    single, double = (
-        rate(from_outputs(name, outputs.astype(dtype), -5.0)) for dtype in (np.float32, np.float64)
-    )
+
+    @jax.jit
+    def rates(*outputs):
+        return [rate(from_outputs(name, each, -5.0)) for each in outputs]
+
+    single, double = rates(outputs.astype(np.float32), outputs)
     assert single.dtype == jnp.float32
     np.testing.assert_allclose(single, double, rtol=1e-6)
 
@@ -99,7 +108,7 @@ def test_float32_rate_keeps_its_precision_at_the_scales_of_training(name):
 def test_marginal_log_prob_is_scipys(K):
     z = 3 * np.random.default_rng(0).normal(size=(5, 2, K))
     expected = scipy.stats.norm.logpdf(z).sum(axis=-1)
-    np.testing.assert_allclose(tiny.standard_normal().log_prob(z), expected, rtol=1e-12)
+    np.testing.assert_allclose(marginal_log_prob(z), expected, rtol=1e-12)
 
 
 # Without a closed form
@@ -115,10 +124,15 @@ def test_rate_without_a_closed_form_is_monte_carlo(name):
     K = 3
     encoding = random_encoding(name, K, batch=(2,))
     unknown = WithoutClosedForm(tiny.STANDARD_NORMAL, K, rngs=nnx.Rngs(0))
-    z = encoding.sample(jax.random.key(0), SAMPLES)
-    draws = jax.jit(jax.vmap(lambda z: unknown.rate(encoding, z[None])))(z)
+    z = sample(encoding, jax.random.key(0), SAMPLES)
+
+    @jax.jit
+    def rates(z):
+        return unknown.rate(encoding, z), jax.vmap(lambda z: unknown.rate(encoding, z[None]))(z)
+
+    found, draws = jax.device_get(rates(z))
     tiny.assert_mean(draws, rate(encoding))
-    np.testing.assert_allclose(unknown.rate(encoding, z), draws.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found, draws.mean(axis=0), rtol=1e-12)
 
 
 # Trained with the model
@@ -148,18 +162,17 @@ def learned():
 def test_a_learned_marginal_has_its_gradient(learned):
     """Of -log r(z): z - mean over the variance, and 1 - epsilon^2; weighed by beta."""
     weights, images = tiny.parameters(learned, dtype=np.float64), tiny.images(20)
-    weights["marginal"] = jax.tree.map(jnp.zeros_like, weights["marginal"])
-    x, key = scale(images.pixels), jax.random.key(0)
+    weights["marginal"] = jax.tree.map(np.zeros_like, weights["marginal"])
 
     @jax.jit
-    @jax.grad
-    def gradient(weights):
-        model = tiny.model(learned, weights)
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient_and_sample(weights):
+        model, x, key = tiny.model(learned, weights), scale(images.pixels), jax.random.key(0)
         found = objective(learned.objective, model, x, images.labels, key=key, beta=learned.beta)
-        return found.objective.mean()
+        return found.objective.mean(), model.encoder(x).sample(key, 1)[0]
 
-    z = tiny.model(learned, weights).encoder(x).sample(key, 1)[0]
-    found = gradient(weights)["marginal"]
+    gradient, z = jax.device_get(gradient_and_sample(weights))
+    found = gradient["marginal"]
     np.testing.assert_allclose(found["mean"], -0.3 * z.mean(axis=0), rtol=1e-9)
     np.testing.assert_allclose(found["log_scale"], 0.3 * (1 - z**2).mean(axis=0), rtol=1e-9)
 
@@ -170,7 +183,7 @@ def test_a_learned_marginal_is_trained_and_in_checkpoints(learned, tmp_path):
         trained, _ = tiny.train(learned, images=tiny.images(64), epochs=1)
         assert trained.parameters["marginal"].keys() == {"mean", "log_scale"}
         for name, values in trained.parameters["marginal"].items():
-            assert (np.asarray(values) != start.parameters["marginal"][name]).all()
+            assert (values != np.asarray(start.parameters["marginal"][name])).all()
         checkpoints = Checkpoints(tmp_path, learned)
         checkpoints.save(Saved(1, trained, []))
         tiny.assert_same(checkpoints.latest().state, trained)
