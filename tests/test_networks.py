@@ -28,7 +28,7 @@ def hidden(schema, shape=(28, 28, 1)):
 
 
 def applied(network, x, **dropout):
-    return jax.jit(lambda x: network(x, **dropout))(x)
+    return np.asarray(jax.jit(lambda x: network(x, **dropout))(x))
 
 
 # Dropout
@@ -84,7 +84,7 @@ def test_dropout_reaches_every_layer_of_a_cnn():
         layer.bias[...] = np.zeros(layer.bias.shape)
     x = np.ones((500, 32 * 32))
     np.testing.assert_array_equal(applied(network, x[:1]), 64)
-    units = np.asarray(applied(network, x, dropout_key=KEY, dropout_rate=rate))
+    units = applied(network, x, dropout_key=KEY, dropout_rate=rate)
     kept = units != 0
     tiny.assert_mean(kept.reshape(-1), 1 - rate)
     tiny.assert_mean(units.mean(axis=1), 64)
@@ -108,7 +108,7 @@ def test_dropout_reaches_every_layer_of_a_cnn():
 def test_an_encoder_is_its_layers_by_hand(name, by_hand):
     cfg = tiny.deterministic(encoder=tiny.mlp(5, 4, activation=name))
     weights = tiny.parameters(cfg, dtype=np.float64)
-    found = tiny.model(cfg, weights).encoder(X).mean
+    found = jax.jit(lambda x: tiny.model(cfg, weights).encoder(x).mean)(X)
     np.testing.assert_allclose(found, tiny.encoder_outputs(weights, X, by_hand), rtol=1e-10)
 
 
@@ -126,7 +126,8 @@ def test_a_decoder_with_hidden_layers_is_its_layers_by_hand():
     layer = weights["decoder"]["hidden"]["layers"][0]
     units = np.maximum(tiny.affine(layer, z), 0)
     expected = tiny.affine(weights["decoder"]["head"], units)
-    np.testing.assert_allclose(tiny.model(cfg, weights).decoder(z), expected, rtol=1e-12)
+    found = jax.jit(lambda z: tiny.model(cfg, weights).decoder(z))(z)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 # Convolutions
@@ -157,7 +158,7 @@ def convolved(image, kernel, bias):
 
 @pytest.mark.parametrize(
     ("shape", "kernel"),
-    [((28, 28, 1), 3), ((16, 16, 3), 3), ((7, 9, 2), 3), ((7, 9, 2), 2), ((1, 5, 1), 5)],
+    [((28, 28, 1), 3), ((7, 9, 2), 3), ((7, 9, 2), 2), ((1, 5, 1), 5)],
 )
 def test_a_cnn_is_scipys_correlations_then_dense_layers(shape, kernel):
     network = hidden(tiny.cnn(4, channels=(2, 3), kernel=kernel), shape)
@@ -174,14 +175,14 @@ def test_a_cnn_is_scipys_correlations_then_dense_layers(shape, kernel):
     np.testing.assert_allclose(found, units, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("batch", [(5,), (2, 3)])
-def test_a_cnn_sees_each_image_alone(batch):
+def test_a_cnn_sees_each_image_alone():
     network = hidden(tiny.cnn(4), (7, 9, 2))
-    images = np.random.default_rng(2).uniform(-1, 1, (*batch, 7 * 9 * 2))
-    found = applied(network, images)
-    assert found.shape == (*batch, 4)
-    alone = [applied(network, image) for image in images.reshape(-1, 7 * 9 * 2)]
-    np.testing.assert_allclose(found.reshape(-1, 4), alone, rtol=1e-10)
+    compiled = jax.jit(lambda x: network(x))
+    images = np.random.default_rng(2).uniform(-1, 1, (2, 3, 7 * 9 * 2))
+    found = compiled(images)
+    assert found.shape == (2, 3, 4)
+    alone = [[compiled(image) for image in row] for row in images]
+    np.testing.assert_allclose(found, alone, rtol=1e-10)
 
 
 def test_a_cnn_without_dense_layers_gives_its_last_image():
