@@ -1,5 +1,6 @@
 """Predictions and bounds of models that are designed so that the truth can be computed."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -68,27 +69,30 @@ def log_q_of_undecided():
     return scipy.special.log_softmax(tiny.affine(head, Z[:, None]), axis=-1)
 
 
-def undecided_images(n):
-    return Images(lit(np.zeros(n, int)), np.arange(n, dtype=np.int32) % 3)
+LABELS = np.arange(3000, dtype=np.int32) % 3
+
+
+@functools.cache
+def said_undecidedly():
+    """The values of 3000 such images: as many draws, each with 1000 samples."""
+    images = Images(lit(np.zeros(len(LABELS), int)), LABELS)
+    return evaluate(*undecided(), images, mc_samples=1000)
 
 
 def test_monte_carlo_averages_probabilities_and_not_logits():
-    cfg, weights = undecided()
-    found = evaluate(cfg, weights, undecided_images(200), mc_samples=1000)
+    found = said_undecidedly()
     mean_log_q = integrate(scipy.stats.norm.pdf(Z)[:, None] * log_q_of_undecided())
     assert mean_log_q.argmax() == 2
     assert (found.error_mc == 0).all()
 
 
 def test_mean_mode_decodes_the_mean():
-    cfg, weights = undecided()
-    assert (evaluate(cfg, weights, undecided_images(20)).error_mean == 2).all()
+    assert (said_undecidedly().error_mean == 2).all()
 
 
 def test_one_shot_is_one_sample():
     """Its classes are as frequent as the samples for which they are the largest."""
-    cfg, weights = undecided()
-    found = evaluate(cfg, weights, undecided_images(3000), mc_samples=2)
+    found = said_undecidedly()
     below, above = scipy.stats.norm.cdf([-0.5, 0.1])
     tiny.assert_mean(found.error_1[:, None] == [0, 1, 2], [1 - above, below, above - below])
 
@@ -107,15 +111,13 @@ def test_one_shot_is_monte_carlo_with_one_sample():
 
 def test_monte_carlo_terms_are_unbiased():
     """(1/S) sum q(y|z_s) estimates p(y|x), and the distortion E[-log q(y|z)]."""
-    cfg, weights = undecided()
-    images = undecided_images(600)
-    found = evaluate(cfg, weights, images, mc_samples=50)
+    found = said_undecidedly()
     density = scipy.stats.norm.pdf(Z)[:, None]
     log_q = log_q_of_undecided()
     probability = integrate(density * np.exp(log_q))
     distortion = integrate(density * -log_q)
     for label in range(3):
-        of_label = images.labels == label
+        of_label = label == LABELS
         tiny.assert_mean(np.exp(found.nll_mc_bits[of_label]), probability[label])
         tiny.assert_mean(found.distortion_bits[of_label], distortion[label])
 
@@ -126,8 +128,8 @@ def test_monte_carlo_terms_are_unbiased():
 def test_predictions_of_an_image_do_not_depend_on_the_other_images():
     cfg = tiny.vib()
     weights = tiny.parameters(cfg)
-    images, others = tiny.images(40), tiny.images(40, seed=1)
-    kept = np.arange(40) % 3 == 0
+    images, others = tiny.images(BATCH + 3), tiny.images(BATCH + 3, seed=1)
+    kept = np.arange(BATCH + 3) % 3 == 0
     mixed = Images(
         np.where(kept[:, None], images.pixels, others.pixels),
         np.where(kept, images.labels, others.labels),
@@ -146,12 +148,17 @@ def test_predictions_of_an_image_do_not_depend_on_its_batch():
     images = tiny.images(BATCH + 3)
     model = tiny.model(cfg, weights)
     found = evaluate(cfg, weights, images)
-    one = jax.jit(lambda x, y, key: predictive_samples(model, x, y, key, mc_samples=4))
+
+    @jax.jit
+    def alone(pixels, label, row):
+        key = jax.random.fold_in(KEY, row)
+        samples = predictive_samples(model, scale(pixels), label, key, mc_samples=4)
+        return {m.name: m.per_image(samples) for m in measures()}
+
     for row in (0, BATCH - 1, BATCH, BATCH + 2):
-        alone = one(scale(images.pixels[row]), images.labels[row], jax.random.fold_in(KEY, row))
-        for m in measures():
-            values = getattr(found, m.name)
-            np.testing.assert_allclose(values[row], m.per_image(alone), rtol=1e-5, err_msg=m.name)
+        for name, value in alone(images.pixels[row], images.labels[row], row).items():
+            values = getattr(found, name)
+            np.testing.assert_allclose(values[row], value, rtol=1e-5, err_msg=name)
 
 
 # Deterministic models
@@ -162,7 +169,8 @@ def test_a_deterministic_model_has_one_error_and_no_rate():
     weights = tiny.parameters(cfg)
     images = tiny.images(100)
     found = evaluate(cfg, weights, images)
-    log_q = tiny.log_q(weights, tiny.encoder_outputs(weights, scale(images.pixels)))
+    x = np.asarray(scale(images.pixels))
+    log_q = tiny.log_q(weights, tiny.encoder_outputs(weights, x))
     for classes in (found.error_1, found.error_mc, found.error_mean):
         np.testing.assert_array_equal(classes, log_q.argmax(axis=-1))
     for nats in (found.distortion_bits, -found.nll_mc_bits):
