@@ -17,33 +17,36 @@ def test_scale_of_every_value():
         assert scaled.dtype == np.float32
         assert (scaled.min(), scaled.max()) == (-1, 1)
         np.testing.assert_allclose(scaled, np.arange(256) / 127.5 - 1, rtol=0, atol=1e-7)
+        np.testing.assert_array_equal(np.rint((np.asarray(scaled) + 1) * 127.5), values)
 
 
-@settings(max_examples=10)
-@given(hnp.arrays(np.uint8, hnp.array_shapes(max_dims=3, max_side=5)))
-def test_scale_keeps_shape_and_can_be_undone(pixels):
-    scaled = scale(pixels)
-    assert scaled.shape == pixels.shape
-    np.testing.assert_array_equal(np.rint((np.asarray(scaled) + 1) * 127.5), pixels)
+@given(hnp.array_shapes(min_dims=0, max_dims=3, max_side=5))
+def test_scale_keeps_shape(shape):
+    assert jax.eval_shape(scale, jax.ShapeDtypeStruct(shape, np.uint8)).shape == shape
+
+
+jitted_order = jax.jit(epoch_order, static_argnames=("n", "batch_size"))
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([(1, 1), (7, 2), (300, 7), (300, 300)]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(1, 1), (300, 7), (300, 300)]))
 def test_epoch_order_is_full_batches_of_a_permutation(seed, sizes):
     n, batch_size = sizes  # few, because each is compiled
     key = jax.random.key(seed)
-    order = np.asarray(epoch_order(key, n=n, batch_size=batch_size))
+    order = np.asarray(jitted_order(key, n=n, batch_size=batch_size))
     assert order.dtype == np.int32
     assert order.shape == (n // batch_size, batch_size)
     assert len(np.unique(order)) == order.size
     assert order.min() >= 0
     assert order.max() < n
-    np.testing.assert_array_equal(order, epoch_order(key, n=n, batch_size=batch_size))
+    np.testing.assert_array_equal(order, jitted_order(key, n=n, batch_size=batch_size))
 
 
-def test_epoch_order_in_jit_differs_between_keys():
-    jitted = jax.jit(epoch_order, static_argnames=("n", "batch_size"))
-    orders = [jitted(jax.random.key(seed), n=60000, batch_size=100) for seed in (0, 0, 1)]
+def test_epoch_order_differs_between_keys():
+    orders = [
+        np.asarray(jitted_order(jax.random.key(seed), n=60000, batch_size=100))
+        for seed in (0, 0, 1)
+    ]
     assert (orders[0] == orders[1]).all()
     assert (orders[0] != orders[2]).mean() > 0.99
 
