@@ -1,5 +1,8 @@
 """What a run leaves: the embedding of Figure 2."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 
@@ -14,9 +17,9 @@ IMAGES = tiny.images(EMBEDDED_IMAGES + 5)
 def test_an_embedding_has_the_encodings_of_the_first_images_and_the_decoder(name):
     cfg = tiny.deterministic(K=2) if name == "deterministic" else tiny.vib(K=2, bottleneck=name)
     weights = tiny.parameters(cfg)
-    found = embedding(cfg, weights, IMAGES)
+    found = jax.device_get(jax.jit(functools.partial(embedding, cfg))(weights, IMAGES))
     x = np.asarray(scale(IMAGES.pixels[:EMBEDDED_IMAGES]))
-    outputs = np.asarray(tiny.encoder_outputs(weights, x))
+    outputs = tiny.encoder_outputs(weights, x)
     factor = np.zeros((EMBEDDED_IMAGES, 2, 2))
     if name != "deterministic":
         factor[:, [0, 1], [0, 1]] = np.log1p(np.exp(outputs[:, 2:4]))
