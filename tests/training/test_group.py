@@ -23,6 +23,7 @@ def train_together(cfgs, *, epochs=2):
         state, _ = compiled_epoch(cfgs[0], runs=runs)(
             numbers, state, replicated(tiny.IMAGES, runs=runs), keys
         )
+    state = jax.device_get(state)
     return [unstacked(state, run, runs=runs) for run in range(runs)]
 
 
