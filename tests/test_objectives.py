@@ -44,7 +44,7 @@ def float64_weights(cfg):
 
 def numpy_log_q(weights):
     """log q(y|x) of the deterministic model, z = f(x)."""
-    return np.asarray(tiny.log_q(weights, tiny.encoder_outputs(weights, X)))
+    return tiny.log_q(weights, tiny.encoder_outputs(weights, X))
 
 
 def of_label(log_q):
@@ -70,16 +70,15 @@ def kl_by_hand(mean, covariance):
     return (trace + (mean**2).sum(-1) - mean.shape[-1] - log_determinant) / 2
 
 
-@pytest.mark.parametrize(
-    ("bottleneck", "train_samples"), [("diagonal", 1), ("diagonal", 5), ("full_covariance", 5)]
-)
+@pytest.mark.parametrize(("bottleneck", "train_samples"), [("diagonal", 1), ("full_covariance", 5)])
 def test_vib_is_distortion_plus_beta_rate_in_nats(bottleneck, train_samples):
     cfg = tiny.vib(bottleneck=bottleneck, train_samples=train_samples)
     weights = float64_weights(cfg)
     outputs = tiny.encoder_outputs(weights, X)
     rate = kl_by_hand(*gaussian_by_hand(outputs, cfg.K, bottleneck))
     z = jax.jit(lambda: tiny.model(cfg, weights).encoder(X).sample(KEY, train_samples))()
-    distortion = np.mean([-of_label(np.asarray(tiny.log_q(weights, one))) for one in z], axis=0)
+    log_q = tiny.log_q(weights, np.asarray(z))
+    distortion = np.mean([-of_label(one) for one in log_q], axis=0)
     compiled = compiled_terms(cfg, weights)
     for beta in (0.0, 1e-3, 1.0, 7.5):
         found = compiled(beta=beta)
@@ -120,11 +119,12 @@ def test_single_sample_estimator_is_unbiased():
 SMOOTH = {"encoder": tiny.mlp(5, 4, activation="tanh")}  # differences across a kink are no gradient
 DIFFERENTIATED = {
     "vib": tiny.vib(**SMOOTH, beta=0.3),
-    "vib, full covariance": tiny.vib(**SMOOTH, beta=0.3, bottleneck="full_covariance"),
     "dropout": tiny.deterministic(tiny.dropout(0.3), **SMOOTH),
     "confidence_penalty": tiny.deterministic(tiny.confidence_penalty(0.7), **SMOOTH),
     "label_smoothing": tiny.deterministic(tiny.label_smoothing(0.1), **SMOOTH),
-    "vib, cnn": tiny.vib(beta=0.3, encoder=tiny.cnn(4, activation="tanh")),
+    "vib, full covariance, cnn": tiny.vib(
+        beta=0.3, bottleneck="full_covariance", encoder=tiny.cnn(4, activation="tanh")
+    ),
 }
 
 
@@ -140,7 +140,7 @@ def test_gradient_at_fixed_noise_is_the_finite_difference(name):
     def loss(leaves):
         return terms(cfg, jax.tree.unflatten(tree, leaves)).objective.mean()
 
-    _, gradients = loss(leaves)
+    _, gradients = jax.device_get(loss(leaves))
     step = 1e-5
     for i, leaf in enumerate(leaves):
         direction = draw.normal(size=leaf.shape)
@@ -161,7 +161,7 @@ def test_maximum_likelihood_is_the_cross_entropy(confidence):
     cfg = tiny.deterministic()
     weights = float64_weights(cfg)
     weights["decoder"] = jax.tree.map(lambda w: confidence * w, weights["decoder"])
-    found = compiled_terms(cfg, weights)()
+    found = jax.device_get(compiled_terms(cfg, weights)())
     np.testing.assert_allclose(found.objective, -of_label(numpy_log_q(weights)), rtol=1e-10)
     np.testing.assert_array_equal(found.distortion, found.objective)
     assert found.rate is None
@@ -200,7 +200,7 @@ def test_label_smoothing_fills_the_zeros_and_renormalises():
     @quickly
     @given(epsilon=st.floats(0, 1))
     def check(epsilon):
-        found = compiled(epsilon=epsilon)
+        found = jax.device_get(compiled(epsilon=epsilon))
         for n, label in enumerate(Y):
             target = [1.0 if y == label else epsilon for y in range(10)]
             expected = -np.dot(target, log_q[n]) / sum(target)
@@ -218,5 +218,5 @@ def test_label_smoothing_fills_the_zeros_and_renormalises():
 def test_a_regulariser_of_strength_zero_is_maximum_likelihood(regulariser):
     cfg = tiny.deterministic(regulariser)
     weights = float64_weights(cfg)
-    expected = compiled_terms(tiny.deterministic(), weights)().objective
-    np.testing.assert_allclose(compiled_terms(cfg, weights)().objective, expected, rtol=1e-12)
+    found = compiled_terms(cfg, weights)().objective
+    np.testing.assert_allclose(found, -of_label(numpy_log_q(weights)), rtol=1e-12)
