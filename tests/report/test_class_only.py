@@ -61,7 +61,7 @@ def test_the_gradient_is_that_of_finite_differences(beta):
 def test_quadrature_agrees_with_samples(least):
     """Within four standard errors, where encodings are optima and where they are not."""
     n = 40_000
-    for model in (any_model(2), *(optimum.model for optimum in least[::5])):
+    for model in (any_model(2), *(optimum.model for optimum in least[::10])):
         _, log_q = sampled(model, n, seed=3)
         losses = -log_q[np.arange(CLASSES), :, np.arange(CLASSES)]
         error = np.sqrt(np.sum(losses.var(axis=1) / n)) / CLASSES
@@ -84,7 +84,7 @@ def test_the_rate_is_that_of_samples():
 
 
 def test_the_exact_error_agrees_with_samples(least):
-    n = 40_000
+    n = 10_000
     for model in (any_model(6), *(optimum.model for optimum in least[::5])):
         _, log_q = sampled(model, n, seed=7)
         wrong = log_q.argmax(axis=-1) != np.arange(CLASSES)[:, None]
@@ -114,8 +114,8 @@ def test_the_collapsed_encoder_attains_the_entropy_of_the_classes():
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])
 def test_nothing_is_below_the_entropy_of_the_classes_at_beta_of_one_or_more(beta, least):
-    """From the optimum of a smaller beta, which is far from collapsed, down as far as it goes."""
-    start = least[len(least) // 2].model
+    """From the optimum just below, which has not collapsed, down as far as it goes."""
+    start = least[-2].model
     assert class_only.minimise(beta, start).objective >= H_Y - 1e-9
     for optimum in [*least, class_only.evaluate(beta, any_model(9))]:
         assert optimum.distortion + beta * optimum.rate >= H_Y - 1e-9
@@ -148,8 +148,8 @@ def test_recorded_numbers_are_those_of_the_recorded_encodings(recorded):
     for optimum in recorded:
         again = class_only.evaluate(optimum.beta, optimum.model)
         assert again.objective == pytest.approx(optimum.objective, abs=1e-12)
-    for optimum in recorded[::10]:
         assert class_only.error_1(optimum.model) == pytest.approx(optimum.error_1, abs=1e-9)
+    for optimum in recorded[::40]:
         assert class_only.error_mc(optimum.model) == pytest.approx(optimum.error_mc, abs=1e-9)
 
 
