@@ -7,6 +7,7 @@ import pytest
 from tests.report import attack_records
 from tests.report.table_runs import NUMBERS
 from vibx import experiments
+from vibx.report import style
 
 
 @pytest.fixture(scope="package")
@@ -25,6 +26,23 @@ def configs(in_use):
         )
         for cfg in in_use
     ]
+
+
+@pytest.fixture
+def not_laid_out(monkeypatch):
+    """Figures whose panels are not put in their places, which takes longer than to draw them."""
+    monkeypatch.setattr(style, "lay_out", lambda figure: None)
+
+
+@pytest.fixture
+def sketched(monkeypatch):
+    """Files of figures with few pixels and an empty PDF: Figure 1's are whole."""
+
+    def sketch(figure, *, format, **_):
+        return whole(figure, format=format, dpi=40) if format == "png" else b""
+
+    whole = style.rendered
+    monkeypatch.setattr(style, "rendered", sketch)
 
 
 @pytest.fixture(scope="package")

@@ -121,6 +121,7 @@ def test_published_errors_stand_beside_ours(drawn):
     assert single == [[1e-3, 0.0324], [1e-1, 0.0432], [1.0, 0.6281]]
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_published_points_lie_within_axes_whatever_our_errors(tmp_path):
     bad = [
         [records.write_run(tmp_path, c, error_mc=0.9, train_error=0.9) for c in grid(name)]
@@ -135,6 +136,7 @@ def test_published_points_lie_within_axes_whatever_our_errors(tmp_path):
         assert sum(text.get_text() == "//" for text in axes.texts) == 1
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_no_published_error_on_other_data(tmp_path):
     other = [
         [
@@ -167,6 +169,7 @@ def test_one_seed_has_no_band(drawn):
     assert "one seed" in drawn[0].axes[0].get_legend().get_title().get_text()
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_several_seeds_give_the_mean_and_its_range(tmp_path):
     k256 = write(tmp_path, grid("figure1"), seeds=(0, 1, 2))
     k2 = write(tmp_path, grid("figure1b"), seeds=(0, 1, 2))
@@ -197,6 +200,7 @@ def test_all_that_is_drawn_is_in_the_table(drawn):
     assert set(plotted["y_name"]) == {"error_1", "error_mc", "izx_upper_bits", "izy_lower_bits"}
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_a_rate_of_zero_is_drawn(stored, tmp_path):
     def collapse(record):
         for images in ("train", "test"):
@@ -223,7 +227,6 @@ def test_files_are_the_same_each_time(drawn, stored):
     source = Source("smoke", dict(zip(("figure1", "figure1b"), stored, strict=True)))
     assert figure1.draw(source) == files
     assert [text.get_text() for text in figure.texts] == ["scale: smoke"]
-    assert figure1.draw(source._replace(scale="fast"))["figure1.png"] != png
 
 
 # Refusals

@@ -127,6 +127,7 @@ def test_nats_above_the_least_are_the_objectives(drawn, found):
     assert at_one["y"] == pytest.approx(ours - math.log(10))
 
 
+@pytest.mark.usefixtures("sketched", "not_laid_out")
 def test_files_of_several_scales(stored):
     half = stored[: len(stored) // 2]
     sources = [

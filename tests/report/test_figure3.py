@@ -58,6 +58,7 @@ def test_a_row_per_image_and_a_column_per_model(drawn, attacked):
         assert {axes.images[0].get_clim() for axes in grid[row]} == {(0, 1)}
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_borders_follow_the_votes_and_circles_what_the_attack_saw(attacked):
     votes = np.zeros((10, 10), int)
     votes[:, 0], votes[:, 1], votes[:, 6] = (
@@ -115,6 +116,7 @@ def test_the_table_has_a_row_per_model_and_image(drawn, attacked):
         np.testing.assert_array_equal(rows[name], arrays[name])
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_of_several_seeds_the_first_is_shown(of_seeds):
     figure, plotted = figure3.figure3(of_seeds[0])
     assert len(figure.axes) == 14
@@ -135,6 +137,7 @@ def test_nothing_reaches_beyond_the_figures_edges(drawn):
     assert (box.max < drawn[0].get_size_inches() + 0.01).all()
 
 
+@pytest.mark.usefixtures("sketched")
 def test_files_are_the_same_each_time_and_matplotlib_is_left_as_it_was(drawn, attacked):
     before = dict(matplotlib.rcParams)
     files = style.files("figure3", *drawn, scale="smoke")

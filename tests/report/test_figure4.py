@@ -187,6 +187,7 @@ def test_several_seeds_give_the_mean_and_its_range(of_seeds, drawn_of_seeds):
     assert row["seeds"].item() == 6
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_attacks_without_a_success_leave_gaps_and_none_in_mean_mode_no_mark(grids, tmp_path):
     models, attacks = grids
     stored = [write_run(tmp_path, cfg) for cfg in models]
@@ -213,6 +214,7 @@ def test_nothing_reaches_beyond_the_figures_edges(drawn):
     assert (box.max < drawn[0].get_size_inches() + 0.01).all()
 
 
+@pytest.mark.usefixtures("sketched")
 def test_files_are_the_same_each_time_and_matplotlib_is_left_as_it_was(drawn_of_seeds, of_seeds):
     before = dict(matplotlib.rcParams)
     files = style.files("figure4", *drawn_of_seeds, scale="smoke")

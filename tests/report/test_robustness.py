@@ -11,6 +11,7 @@ from tests.records import write_attack, write_run
 from tests.report.attack_records import BETAS, MODES, edited, robust
 from tests.report.figure_runs import points, refused
 from vibx import experiments
+from vibx.report import statistics
 from vibx.report.drawings import Source, robustness
 
 SEEDS = 0, 1, 2
@@ -22,6 +23,13 @@ def size(run, mode, seed):
     """Of each changed pixel: VIB is up to 20% nearer where it is untargeted, else farther."""
     factor = 1 + 0.2 * robust(run) * (1 if mode == "targeted" else -1)
     return 0.2 * factor * (1 + 0.01 * seed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "RESAMPLES", 500)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +121,7 @@ def test_the_abort_is_set_beside_none(abort):
     assert (abort["seen_without"] == 10).all()
 
 
+@pytest.mark.usefixtures("not_laid_out")
 def test_both_panels_show_the_tables(expected, abort):
     left, right = robustness.robustness(expected, abort).axes
     rows = expected[(expected["model"] == "VIB") & (expected["mode"] == "untargeted")]
@@ -128,6 +137,7 @@ def test_both_panels_show_the_tables(expected, abort):
         assert legend == [label for label in lines if label in legend]
 
 
+@pytest.mark.usefixtures("sketched", "not_laid_out")
 def test_files_say_what_was_counted_and_of_how_many(found, expected, abort):
     files = robustness.draw(Source("fast", found))
     assert list(files) == [
