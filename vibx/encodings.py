@@ -19,9 +19,10 @@ from vibx.config import schemas
 LOG_2PI = math.log(2 * math.pi)
 
 
-def positive(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Softplus, at least the smallest normal number: at beta = 0 nothing keeps a scale from zero,
-    and there 0 times the rate's log and its gradient would be no number.
+def positive_softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """log(1 + e^x), at least the smallest normal number.
+
+    At beta = 0 nothing keeps a scale from vanishing, and 0 times an infinite rate is no number.
     """
     return jnp.maximum(jax.nn.softplus(x), jnp.finfo(x.dtype).tiny)
 
@@ -41,7 +42,7 @@ class DiagonalGaussian(NamedTuple):
     def from_outputs(cls, outputs: Float[Array, "*batch outputs"], *, scale_shift: float) -> Self:
         """Scale = softplus(rho + scale_shift); the 2K outputs are the mean, then rho."""
         mean, rho = jnp.split(outputs, 2, axis=-1)
-        return cls(mean, positive(rho + scale_shift))
+        return cls(mean, positive_softplus(rho + scale_shift))
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n *batch K"]:
         """Reparameterised samples (section 3): z = mean + scale * epsilon, epsilon ~ N(0, I)."""
@@ -74,7 +75,7 @@ class FullCovarianceGaussian(NamedTuple):
         K = (math.isqrt(9 + 8 * outputs.shape[-1]) - 3) // 2
         mean, rho, lower = jnp.split(outputs, [K, 2 * K], axis=-1)
         rows, columns = jnp.tril_indices(K, k=-1)
-        diagonal = positive(rho + scale_shift)
+        diagonal = positive_softplus(rho + scale_shift)
         cholesky = diagonal[..., None] * jnp.eye(K, dtype=outputs.dtype)
         return cls(mean, cholesky.at[..., rows, columns].set(lower))
 

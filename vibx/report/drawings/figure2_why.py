@@ -70,9 +70,7 @@ def draw(*sources: Source) -> Files:
     return drawn | tables.files("figure2_why", csv=tables.csv(table), md=text)
 
 
-DRAWING = Drawing(
-    "Figure 2, why", experiments=("figure1b", "figure2_why"), draw=draw, partial=True
-)
+DRAWING = Drawing("Figure 2, why", experiments=("figure1b", "figure2_why"), draw=draw, partial=True)
 
 
 # What is compared
