@@ -45,6 +45,10 @@ from vibx.training.state import model_definition
 NAME = "carlini_wagner_l2"
 TASKS = tasks(IMAGES, LABELS, KEYS, targets=TARGETS)
 modes = pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
+# One compilation does for these linear classifiers.
+FEW = 6
+GREY = grey_images(FEW, pixels=100)
+FLAT = jax.tree_util.Partial(linear, jnp.zeros((100, 10)), 5 * jnp.eye(10)[3])
 
 
 # Details of the specification
@@ -90,21 +94,20 @@ def test_the_last_of_ten_steps_repeats_the_upper_bound(steps):
 @pytest.mark.parametrize(("abort_early", "iterations"), [(True, 20), (False, 200)])
 def test_failure_returns_the_original(abort_early, iterations):
     """A flat loss is seen after the first segment: a tenth of each search step."""
-    flat = jax.tree_util.Partial(linear, jnp.zeros((784, 10)), 5 * jnp.eye(10)[3])
     attack = settings(NAME, search_steps=2, iterations=100, abort_early=abort_early)
-    result = carlini_wagner_l2(attack, flat, tasks(IMAGES, np.full(N, 3), KEYS))
+    result = carlini_wagner_l2(attack, FLAT, tasks(GREY, np.full(FEW, 3), KEYS[:FEW]))
     assert not result.success.any()
     assert not result.already.any()
-    np.testing.assert_array_equal(result.images, IMAGES)
+    np.testing.assert_array_equal(result.images, GREY)
     np.testing.assert_array_equal(result.l2, np.inf)
     assert np.isnan(result.constant).all()
     np.testing.assert_array_equal(result.iterations, iterations)
 
 
 def test_an_image_already_at_its_goal_is_found_before_the_first_update_and_counted():
-    flat = jax.tree_util.Partial(linear, jnp.zeros((784, 10)), 5 * jnp.eye(10)[3])
-    attack = settings(NAME, search_steps=2, iterations=10, initial_constant=0.5)
-    result = carlini_wagner_l2(attack, flat, tasks(IMAGES, LABELS, KEYS, targets=np.full(N, 3)))
+    attack = settings(NAME, search_steps=2, iterations=100, initial_constant=0.5)
+    wanted = tasks(GREY, LABELS[:FEW], KEYS[:FEW], targets=np.full(FEW, 3))
+    result = carlini_wagner_l2(attack, FLAT, wanted)
     assert result.already.all()
     assert result.success.all()
     assert result.l2.max() < 1e-4
@@ -172,15 +175,14 @@ def reference(W, b, x, *, label, targeted, settings):
 def test_attack_is_the_specification_by_hand(targeted, confidence, steps):
     classify = random_linear(10, pixels=100)
     W, b = classify.args
-    images = grey_images(6, pixels=100)
-    labels = np.argmax(images @ W, axis=1)
+    labels = np.argmax(GREY @ W, axis=1)
     classes = (labels + 1) % 10 if targeted else labels
     attack = settings(NAME, search_steps=steps, iterations=100, confidence=confidence)
     expected = [
         reference(W, b, x, label=y, targeted=targeted, settings=attack)
-        for x, y in zip(images, classes, strict=True)
+        for x, y in zip(GREY, classes, strict=True)
     ]
-    wanted = tasks(images, labels, KEYS[:6], targets=classes if targeted else None)
+    wanted = tasks(GREY, labels, KEYS[:FEW], targets=classes if targeted else None)
     result = carlini_wagner_l2(attack, classify, wanted)
     l2, constant, iterations = zip(*expected, strict=True)
     np.testing.assert_allclose(result.l2, l2, rtol=1e-3)
@@ -308,8 +310,10 @@ def test_other_weights_and_settings_compile_nothing():
 
 def test_progress_rises_to_the_end():
     told = []
-    attack = settings(NAME, search_steps=2, iterations=10)
-    carlini_wagner_l2(attack, random_linear(10), TASKS, on_progress=told.append, chunk=10)
+    attack = settings(NAME, search_steps=2, iterations=100)
+    wanted = tasks(np.tile(GREY, (2, 1)), LABELS[: 2 * FEW], KEYS[: 2 * FEW])
+    classify = random_linear(10, pixels=100)
+    carlini_wagner_l2(attack, classify, wanted, on_progress=told.append, chunk=FEW)
     assert told == sorted(told)
     assert told[-1] == pytest.approx(1)
 

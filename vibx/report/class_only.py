@@ -29,7 +29,7 @@ K = 2
 CLASSES = 10
 STEPS = ((10, 300), (16, 600))  # nodes of the quadrature along an axis, and steps with them
 FINE_NODES = 48  # of what an optimum attains
-PRECISION = 1e-3  # nats of an objective that are left at the end of the steps
+PRECISION = 3e-3  # nats of an objective that are left at the end of the steps, most at beta = 0.5
 ANGLES = 4096  # of the exact error with one sample
 ANSWERS = 100_000  # of the error with an average of samples
 LOWER = np.tril_indices(K)
