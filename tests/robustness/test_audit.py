@@ -14,7 +14,7 @@ from tests.attacks.models import settings
 from vibx.attacks.per_image import image_keys, tasks
 from vibx.robustness.audit import BUDGETS, CRITERIA, Check, NothingToAttackError, audit, judged
 
-PIXELS, CLASSES, N = 49, 4, 8  # as many images as no attack compiles twice, in parts
+PIXELS, CLASSES, N = 49, 4, 16
 DRAW = np.random.default_rng(0)
 W = jnp.float32(24 * np.linalg.qr(DRAW.normal(size=(PIXELS, CLASSES)))[0])
 WAVES = jnp.float32(np.linalg.qr(DRAW.normal(size=(PIXELS, CLASSES)))[0])
