@@ -141,7 +141,7 @@ def test_the_optimum_rises_concavely_and_its_slope_is_the_rate(least):
     assert (np.diff(slopes) < 0).all()
     assert (np.diff(rates) < 0).all()
     for optimum in least:  # no encoder's line, whose slope is its rate, passes below the curve
-        assert (optimum.distortion + betas * optimum.rate >= values - class_only.PRECISION).all()
+        assert (optimum.distortion + betas * optimum.rate >= values - 1e-3).all()
 
 
 def test_recorded_numbers_are_those_of_the_recorded_encodings(recorded):
@@ -155,7 +155,7 @@ def test_recorded_numbers_are_those_of_the_recorded_encodings(recorded):
 
 def test_a_recorded_optimum_is_one(least):
     """As many steps again gain less than is said of its precision."""
-    for optimum in [o for o in least if o.beta in (0.5, 0.99)]:
+    for optimum in [o for o in least if o.beta in (0.3, 0.5, 0.99)]:
         again = class_only.minimise(optimum.beta, optimum.model)
         assert -class_only.PRECISION < again.objective - optimum.objective < 1e-4
 
