@@ -4,6 +4,8 @@ Imports no jax: tables and figures read records through this module.
 """
 
 import contextlib
+import csv
+import io
 import json
 import math
 import platform
@@ -15,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import yaml
 
 import vibx
@@ -109,8 +110,13 @@ def write_config(directory: Path, config: dict[str, Any]) -> None:
 
 
 def write_history(directory: Path, rows: list[dict[str, Any]]) -> None:
-    """Write history.csv, a row per epoch."""
-    write_whole(directory / HISTORY, pd.DataFrame(rows).to_csv(index=False).encode())
+    """Write history.csv, a row per epoch; what an epoch has no number for stays empty."""
+    table = io.StringIO()
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(directory / HISTORY, table.getvalue().encode())
 
 
 def unfinished(root: Path) -> dict[str, str]:
