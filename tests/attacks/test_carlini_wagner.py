@@ -26,6 +26,7 @@ from tests.attacks.models import (
     settings,
     trained,
 )
+from vibx.attacks import carlini_wagner
 from vibx.attacks.carlini_wagner import (
     UNBOUNDED,
     ConstantSearch,
@@ -251,8 +252,10 @@ def test_foolbox_finds_the_same(targeted):
 
 @pytest.fixture(scope="module")
 def attacked():
-    """A noisy model attacked with compaction."""
-    return jax.device_get(carlini_wagner_l2(SHORT, trained("vib"), TASKS))
+    """A noisy model attacked with compaction, to a half and a quarter of the batch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(carlini_wagner, "SMALLEST_BATCH", N // 4)
+        return jax.device_get(carlini_wagner_l2(SHORT, trained("vib"), TASKS))
 
 
 def test_results_stay_in_the_box(attacked):

@@ -31,7 +31,7 @@ NO_PROGRESS = 0.9999  # of the loss a segment before
 UNBOUNDED = 1e10  # upper bound of c while no search step has succeeded
 REPEATING_STEPS = 10  # so many search steps or more: the last one repeats the upper bound
 VOTES = 2**30  # folded into a search step's key: noise of no iteration's loss
-SMALLEST_BATCH = 8  # a smaller one takes longer to compile than it saves
+SMALLEST_BATCH = 16  # a smaller one takes longer to compile than it saves
 
 
 class CarliniWagnerResult(NamedTuple):
