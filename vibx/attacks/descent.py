@@ -90,14 +90,9 @@ def perturb_within(
 
 @jax.jit
 def attack_within_budget(
-    settings: WithinBudget,
-    classify: Classify,
-    tasks: Task,
-    budgets: Float[Array, "#n"] | None = None,
+    settings: WithinBudget, classify: Classify, tasks: Task, epsilons: Float[Array, "n"]
 ) -> Float[Array, "n pixels"]:
-    """`perturb_within` of each image, by default with epsilon of the traceable settings."""
-    n = len(tasks.image)
-    epsilons = jnp.broadcast_to(settings.epsilon if budgets is None else budgets, n)
+    """`perturb_within` of each image, within an epsilon of its own; of traceable settings."""
     one = functools.partial(perturb_within, settings, classify)
     return over_images(one, tasks, epsilons, chunk=settings.chunk)
 
@@ -106,7 +101,8 @@ def attack_within_budget(
 def _(
     settings: WithinBudget, classify: Classify, tasks: Task, *, on_progress: Progress
 ) -> Adversarial:
-    return Adversarial(attack_within_budget(traceable(settings), classify, tasks), {})
+    epsilons = jnp.full(len(tasks.image), settings.epsilon, jnp.float32)
+    return Adversarial(attack_within_budget(traceable(settings), classify, tasks, epsilons), {})
 
 
 def descent_from_random_start(
