@@ -27,6 +27,9 @@ MAP = re.findall(
     r"^\| ([^|]+) \| `([\w.]+)` \|$", README.partition("## From the paper to the code")[2], re.M
 )
 
+PATHS = set(re.findall(r"`((?:vibx|conf|scripts|tests|outputs)/[\w./-]+)`", README))
+CREATED = set(re.findall(r"In\s+`(\S+)`:", README)) | {"outputs/runs/"}
+
 
 def carry_out(change, copy):
     """Write what a section of README says into a copy of the code; returns its command."""
@@ -107,6 +110,11 @@ def test_a_measure(records, copy, vibx_program):
     for table in (shown, listed):
         assert "calibration error" in table
         assert f"{measured:.2%}" in table
+
+
+def test_files_that_it_names_are_there():
+    assert len(PATHS) > 10
+    assert {path for path in PATHS - CREATED if not (ROOT / path).exists()} == set()
 
 
 @pytest.mark.parametrize(("place", "name"), MAP)
