@@ -46,12 +46,8 @@ def apgd(classify, wanted, **changes):
 
 
 @jax.jit
-def margins_of(classify, goals, images):
-    return jax.vmap(lambda goal, image: goal.margin(classify(image, KEY)))(goals, images)
-
-
 def margins(classify, wanted, images):
-    return np.asarray(margins_of(classify, wanted.goal, images))
+    return jax.vmap(lambda goal, image: goal.margin(classify(image, KEY)))(wanted.goal, images)
 
 
 # Deterministic models
