@@ -29,7 +29,7 @@ KEYS = image_keys(KEY, np.arange(N))
 SAMPLES = 12
 ANSWERS = 100
 TOLERANCE = 2 / N
-BUDGETS = [("l2", 1.0), ("l2", 1.5), ("linf", 0.1), ("linf", 0.15)]
+BUDGETS = [("l2", 1.0), ("l2", 1.5), ("linf", 0.05), ("linf", 0.1)]
 budgets = pytest.mark.parametrize(("norm", "epsilon"), BUDGETS)
 
 
@@ -119,7 +119,7 @@ def left(run, norm, epsilon, **effort):
 def test_a_deterministic_model_is_the_same():
     model, torch_model = model_of(DETERMINISTIC)
     logits = jax.vmap(model, (0, None))(IMAGES, KEY)
-    np.testing.assert_allclose(torch_model(torch.tensor(IMAGES)), logits, atol=1e-3)
+    np.testing.assert_allclose(torch_model(torch.tensor(IMAGES)), logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("run", NOISY)
@@ -139,7 +139,7 @@ def test_a_noisy_model_is_the_same(run):
 def test_accuracy_on_a_deterministic_model_is_theirs(norm, epsilon):
     shares = left(DETERMINISTIC, norm, epsilon, noise_samples=1, steps=50, restarts=5)
     assert abs(shares["ours"] - shares["theirs"]) <= TOLERANCE
-    assert shares["ours"] < shares["not attacked"]
+    assert 0 < shares["ours"] < shares["not attacked"]
 
 
 @budgets
