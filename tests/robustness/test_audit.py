@@ -54,7 +54,7 @@ MODELS = {
     # The same logits of the image in 17 grey levels: the gradient is zero wherever it exists.
     "stepped": always(stepped=True),
     # The same logits with ripples too small to matter, whose slope drowns theirs.
-    "shattered": always(ripples=0.2),
+    "shattered": always(ripples=0.5),
     # Only the noise has a gradient, and it is zero on average.
     "hidden in noise": always(hidden=True),
 }
