@@ -25,6 +25,8 @@ def test_a_run_leaves_its_record_and_is_then_skipped(vibx_program, vibx, tmp_pat
     assert record["train"]["n"] == 500
     assert record["test"]["izx_upper_bits"] == record["test"]["rate_bits"] > 0
     assert record["provenance"]["command"].startswith("vibx train")
+    assert record["provenance"]["device"] != "cpu: cpu"  # which says nothing of the machine
+    assert record["provenance"]["device"].endswith(f", {os.cpu_count()} cores")
     history = pd.read_csv(run / "history.csv")
     assert history["epoch"].tolist() == [1, 2]
     assert history["test_error_mc"].iloc[-1] == record["test"]["error_mc"]

@@ -6,6 +6,8 @@ import datetime
 import functools
 import logging
 import math
+import os
+import platform
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -285,9 +287,21 @@ def make_record(
 
 
 def device_name() -> str:
-    """The device as stored in records."""
+    """The device as stored in records; of a CPU, whose name in jax is `cpu`, model and cores."""
     device = jax.devices()[0]
+    if device.platform == "cpu":
+        return f"cpu: {processor()}, {os.cpu_count()} cores"
     return f"{device.platform}: {device.device_kind}"
+
+
+def processor() -> str:
+    """The CPU's model where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def utc_now() -> str:
