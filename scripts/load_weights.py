@@ -1,6 +1,6 @@
 """The test error at the mean of z of exported weights, in NumPy alone.
 
-python scripts/load_weights.py outputs/paper/weights/vib-K256-beta0.001-seed1-4f634c3a
+python scripts/load_weights.py outputs/paper/weights/vib-K256-beta0.001-seed0-4cc719fa
 """
 
 import gzip

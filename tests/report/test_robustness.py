@@ -12,7 +12,7 @@ from tests.report.attack_records import BETAS, MODES, edited, robust
 from tests.report.figure_runs import points, refused
 from vibx import experiments
 from vibx.report import statistics
-from vibx.report.drawings import Source, robustness
+from vibx.report.drawings import Source, robustness, robustness_seed0
 
 SEEDS = 0, 1, 2
 EXPERIMENTS = "figure4_expected", "early_abort"
@@ -157,6 +157,16 @@ def test_files_say_what_was_counted_and_of_how_many(found, expected, abort):
             read.select_dtypes("number"), table.select_dtypes("number"), rtol=1e-5
         )
     assert robustness.draw(Source("fast", found)) == files
+
+
+def test_models_of_one_seed_have_a_table_of_their_own(found, expected):
+    some = [a for a in found["figure4_expected"] if a.run.record["config"]["seed"] == 0]
+    files = robustness_seed0.draw(Source("paper", {"figure4_expected_seed0": some}))
+    assert list(files) == ["robustness_seed0.csv", "robustness_seed0.md"]
+    assert b"scale paper: 10 test images, 1 execution(s)" in files["robustness_seed0.md"]
+    read = pd.read_csv(io.BytesIO(files["robustness_seed0.csv"]))
+    assert (read["seeds"] == 1).all()
+    assert len(read) == len(expected)
 
 
 def test_attacks_with_one_vote_and_of_other_settings_are_refused(found):
