@@ -347,7 +347,7 @@ def among(stored: list[StoredRun], conditions: str) -> list[StoredRun]:
 def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
     """Where a record comes from: versions, commit, device, times (UTC) and the command.
 
-    The command goes without its `root`: a record can move to another store.
+    The command goes without its `root` and `output`: a record can move to another store.
     """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hydra-core")
     return {
@@ -358,7 +358,7 @@ def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
         "device": device,
         "start": start,
         "end": end,
-        "command": " ".join(arg for arg in sys.argv if not arg.startswith("root=")),
+        "command": " ".join(arg for arg in sys.argv if not arg.startswith(("root=", "output="))),
     }
 
 
