@@ -31,6 +31,7 @@ def test_exported_weights_give_the_recorded_error_in_numpy(vibx, finished_run, t
     assert (logits.argmax(axis=1) != images.labels[:200]).mean() == record["test"]["error_mean"]
     card = (tmp_path / "weights" / run_id / "README.md").read_text()
     assert record["exported"]["weights_sha256"] in card
+    assert record["exported"]["provenance"]["command"] == "vibx export"  # no paths
 
     done = vibx("evaluate", "root=weights", "mc_samples=12")
     assert done.returncode == 0, done.stderr
