@@ -28,7 +28,6 @@ import dataclasses
 import functools
 import gc
 import os
-import platform
 import statistics
 import sys
 import time
@@ -53,6 +52,7 @@ from vibx.errors import UserError
 from vibx.robustness.classifier import classifier_of
 from vibx.robustness.config import AttackConfig, parse_attack
 from vibx.robustness.run import PART, attack_images, attack_tasks, summary
+from vibx.training.run import device_name
 
 try:
     import eagerpy
@@ -320,10 +320,7 @@ def arguments() -> argparse.Namespace:
 
 def machine() -> str:
     """What the times depend on."""
-    return (
-        f"{os.cpu_count()} CPUs ({platform.machine()}), load average {os.getloadavg()[0]:.2f}; "
-        f"jax {jax.__version__} on {jax.devices()[0].device_kind}"
-    )
+    return f"{device_name()}, load average {os.getloadavg()[0]:.2f}; jax {jax.__version__}"
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ import gc
 import itertools
 import math
 import os
-import platform
 import statistics
 import sys
 import time
@@ -38,7 +37,7 @@ from vibx import config
 from vibx.display import console
 from vibx.errors import UserError
 from vibx.tracing import traceable
-from vibx.training.run import dataset
+from vibx.training.run import dataset, device_name
 from vibx.training.step import compiled_epoch, compiled_initial_state, compiler_options
 
 try:
@@ -239,8 +238,8 @@ def arguments() -> argparse.Namespace:
 def machine() -> str:
     """What the times depend on."""
     return (
-        f"{os.cpu_count()} CPUs ({platform.machine()}), load average {os.getloadavg()[0]:.2f}; "
-        f"jax {jax.__version__} on {jax.devices()[0].device_kind}; "
+        f"{device_name()}, load average {os.getloadavg()[0]:.2f}; "
+        f"jax {jax.__version__}; "
         f"torch {torch.__version__} with {torch.get_num_threads()} threads"
     )
 

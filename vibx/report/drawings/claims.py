@@ -23,9 +23,9 @@ NOTE = (
     "is in the range, and does not hold where all of it is outside; bits and widths of a single "
     "seed have no interval, and stand for themselves. Claims that are about differences as small "
     "as those between seeds ask for three seeds. Nothing is corrected for the number of claims.\n\n"
-    "Scale paper is 200 epochs of the author's recipe; fast is 15 epochs of another recipe, and a "
-    "verdict from its records is on them. Which table's or figure's runs a claim is about is in "
-    "claims.csv, with the command for these alone.\n\n"
+    "Scale paper is 200 epochs of the author's recipe; fast is 15 epochs of another, or 30 of "
+    "a third at K = 2, and a verdict from its records is on them. Which table's or figure's runs a "
+    "claim is about is in claims.csv, with the command for these alone.\n\n"
     "Not in the ledger, since no record says it: how easily a human sees a perturbation, and that "
     "the model is approximately quadratic (section 4.2.4)."
 )
