@@ -16,10 +16,11 @@ from vibx.training.step import compiled_initial_state
 STEPS = 20
 
 
-def by_hand(weights, x, y, *, b1, b2, learning_rate, average_decay=None):
+def by_hand(weights, x, y, *, b1, b2, learning_rate, average_decay=None, weight_decay=0.0):
     """Weights after each step of Adam, and their zero-debiased averages, in float64.
 
-    Adam as Kingma and Ba's algorithm 1. `learning_rate` is a function of the step, from 0.
+    Adam as Kingma and Ba's algorithm 1, its decay of the weights as Loshchilov and Hutter's 2.
+    `learning_rate` is a function of the step, from 0.
     """
 
     @jax.jit
@@ -38,6 +39,7 @@ def by_hand(weights, x, y, *, b1, b2, learning_rate, average_decay=None):
             m[i] = b1 * m[i] + (1 - b1) * g[i]
             v[i] = b2 * v[i] + (1 - b2) * g[i] ** 2
             direction = m[i] / (1 - b1**t) / (np.sqrt(v[i] / (1 - b2**t)) + 1e-8)
+            direction += weight_decay * leaves[i]
             leaves[i] = leaves[i] - learning_rate(t - 1) * direction
             if average_decay is not None:
                 a[i] = average_decay * a[i] + (1 - average_decay) * leaves[i]
@@ -56,17 +58,19 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_optimizer_is_its_recipe(name):
+@pytest.mark.parametrize(
+    ("name", "changes"), [*((name, {}) for name in RECIPES), ("author", {"weight_decay": 10.0})]
+)
+def test_optimizer_is_its_recipe(name, changes):
     """With one step an epoch, so that the staircase goes down every second step."""
     cfg = tiny.deterministic(
-        optimizer=tiny.optimizer(name), epochs=STEPS, images=128, batch_size=128
+        optimizer=tiny.optimizer(name, **changes), epochs=STEPS, images=128, batch_size=128
     )
     state = jax.device_get(compiled_initial_state(cfg)(jax.random.key(cfg.seed)))
     with jax.enable_x64(True):
         start = jax.tree.map(np.float64, state.parameters)
         x = np.asarray(scale(tiny.IMAGES.pixels), np.float64)
-        expected = list(by_hand(start, x, tiny.IMAGES.labels, **RECIPES[name]))
+        expected = list(by_hand(start, x, tiny.IMAGES.labels, **RECIPES[name], **changes))
     for weights, evaluated in expected:
         state, _ = tiny.train(cfg, epochs=1, state=state)
         found = jax.device_get(evaluated_parameters(state))
@@ -116,7 +120,7 @@ def test_adam_is_optaxs(b1, b2):
 
     @jax.jit
     def both(gradient, states):
-        found, state = ours.update(gradient, states[0])
+        found, state = ours.update(gradient, states[0], weights)
         expected, optaxs = theirs.update(gradient, states[1])
         return found, expected, (state, optaxs)
 

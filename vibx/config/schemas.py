@@ -205,12 +205,19 @@ class Optimizer(Named):
 @choice("optimizer")  # under any name: a recipe is a yaml
 @dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
-    """Kingma and Ba's: decays of the averages of the gradient and of its square."""
+    """Kingma and Ba's: decays of the averages of the gradient and of its square.
+
+    With Loshchilov and Hutter's decoupled `weight_decay`: at each step all parameters also shrink
+    by the learning rate times that.
+    """
 
     b1: float
     b2: float
+    weight_decay: float = traced(later=True, default=0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        decay = self.weight_decay
+        require(0 <= decay < math.inf, "weight_decay", decay, "finite and >= 0")
         for key in ("b1", "b2"):
             require(0 <= getattr(self, key) < 1, key, getattr(self, key), "in [0, 1)")

@@ -1,4 +1,4 @@
-"""Exponential averages without a bias towards zero, Adam made of two of them, and its schedule.
+"""Exponential averages without a bias towards zero, AdamW made of two of them, and its schedule.
 
 To add an optimizer: its schema in `vibx/config/schemas.py`, a subclass of `Optimizer` with numbers
 of its own; a function registered for it here as `direction`; and its yaml.
@@ -40,7 +40,7 @@ def direction(optimizer: object) -> optax.GradientTransformation:
 
 @direction.register(schemas.Adam)
 def adam(optimizer: schemas.Adam) -> optax.GradientTransformation:
-    """Adam's direction m / (sqrt(v) + epsilon), as `optax.scale_by_adam`.
+    """AdamW's direction m / (sqrt(v) + epsilon) + weight_decay w, as `optax.adamw`.
 
     m and v, the debiased averages of g and g^2 (Kingma and Ba, algorithm 1), are what is stored.
     """
@@ -50,13 +50,16 @@ def adam(optimizer: schemas.Adam) -> optax.GradientTransformation:
         return optax.ScaleByAdamState(count=jnp.zeros((), jnp.int32), mu=zeros, nu=zeros)
 
     def update(
-        gradients: optax.Updates, state: optax.ScaleByAdamState, _: optax.Params | None = None
+        gradients: optax.Updates, state: optax.ScaleByAdamState, parameters: optax.Params
     ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
         count = optax.safe_increment(state.count)
         squares = jax.tree.map(jnp.square, gradients)
         mu = averaged(state.mu, gradients, averaging_span(optimizer.b1, count))
         nu = averaged(state.nu, squares, averaging_span(optimizer.b2, count))
-        adapted = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + EPSILON), mu, nu)
+        decay = optimizer.weight_decay
+        adapted = jax.tree.map(
+            lambda m, v, w: m / (jnp.sqrt(v) + EPSILON) + decay * w, mu, nu, parameters
+        )
         return adapted, optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init, update)

@@ -53,7 +53,7 @@ def train_step(
         return terms.objective.mean(), terms
 
     gradients, terms = jax.grad(loss, has_aux=True)(state.parameters)
-    update, moments = direction(cfg.optimizer).update(gradients, state.moments)
+    update, moments = direction(cfg.optimizer).update(gradients, state.moments, state.parameters)
     rate = learning_rate(cfg, state.step)
     parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, update)
     average, decay = state.average, cfg.optimizer.average_decay
