@@ -99,7 +99,7 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_drawn(vibx, tmp_pat
         assert lines.count(line) == 1
     assert lines[-1] == (
         "vibx figures: error: not drawn: "
-        "Audit, Claims, Curves, Figure 1, Figure 2, Figure 3, Figure 4, Robustness, "
+        "Audit, Best recipe, Claims, Curves, Figure 1, Figure 2, Figure 3, Figure 4, Robustness, "
         "Robustness of one seed, Selections"
     )
     drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}

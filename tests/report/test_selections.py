@@ -7,6 +7,7 @@ import pytest
 
 from tests.records import write_run
 from tests.report.table_runs import SPREAD, chosen, train, validated
+from vibx.experiments import expand
 from vibx.report.drawings import Source, selections
 from vibx.store import RunError
 
@@ -34,8 +35,29 @@ def test_selections_mark_the_best_value_and_the_one_in_use(in_use, tmp_path):
     assert list(files) == ["selections.csv", "selections.md"]
     text = files["selections.md"].decode()
     assert "scale smoke" in text
-    assert re.search(rf"rate {rate / 2:g} \| 1.30 \[.*\] \| 3 \| best \|\n", text)
-    assert re.search(rf"rate {rate:g} \| 1.35 \[.*\] \| 3 \| in use \|\n", text)
+    assert re.search(rf"rate {rate / 2:g} \| fast, 4 epochs \| 1.30 \[.*\] \| 3 \| best \|\n", text)
+    assert re.search(rf"rate {rate:g} \| fast, 4 epochs \| 1.35 \[.*\] \| 3 \| in use \|\n", text)
+
+
+def test_a_recipes_number_is_selected_as_a_models_is(tmp_path):
+    configs = expand("select_decay", scale="smoke")
+    decay = expand("table1_best", scale="smoke")[0].optimizer.weight_decay
+    stored = [
+        write_run(tmp_path, cfg, error_mc=0.0112 + SPREAD[cfg.seed] + 1e-4 * (cfg is configs[0]))
+        for cfg in configs
+    ]
+    table = selections.selections({"select_decay": stored}).set_index("value")
+    assert table.index[table["in_use"]].tolist() == [decay]
+    assert table.index[~table["best"]].tolist() == [configs[0].optimizer.weight_decay]
+    assert table["model"][decay] == f"VIB, weight decay {decay:g}"
+    assert (table["recipe"] == "best, 4 epochs").all()
+
+
+def test_an_experiments_runs_differ_in_what_it_chooses_alone(tmp_path):
+    runs = [write_run(tmp_path, cfg) for cfg in expand("select_decay", scale="smoke")[:2]]
+    other = dataclasses.replace(expand("select_decay", scale="smoke")[2], epochs=5)
+    with pytest.raises(RunError, match="differ in epochs"):
+        selections.selections({"select_decay": [*runs, write_run(tmp_path, other)]})
 
 
 def test_selections_are_made_on_validation_images(configs, tmp_path):

@@ -1,5 +1,6 @@
 """Runs by model and seed: which belong together, what they are called, what they get wrong."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,12 @@ def origin_text(run: StoredRun, *, scale: str) -> str:
     return f"{cfg['data']['name']}, K = {cfg['K']}, scale {scale} (recipe {recipe_text(run)})"
 
 
-def by_model(stored: list[StoredRun], *, held_out: str) -> Models:
+def by_model(
+    stored: list[StoredRun],
+    *,
+    held_out: str,
+    name: Callable[[dict[str, Any]], str] = model_name,
+) -> Models:
     """Runs by the model's name, then by seed in ascending order.
 
     Raises:
@@ -81,7 +87,7 @@ def by_model(stored: list[StoredRun], *, held_out: str) -> Models:
     for run in sorted(stored, key=lambda run: run.record["config"]["seed"]):
         if held_out not in run.record:
             raise RunError(f"{run.directory.name} has no {held_out} error")
-        seeds = models.setdefault(model_name(run.record["config"]), {})
+        seeds = models.setdefault(name(run.record["config"]), {})
         other = seeds.setdefault(run.record["config"]["seed"], run)
         if other is not run:
             raise RunError(

@@ -11,7 +11,11 @@ from vibx.store import StoredRun
 
 def draw(*sources: Source) -> Files:
     """Draw recipes.csv and recipes.md."""
-    stored_by_scale = {source.scale: source.found["table1"] for source in sources}
+    return side_by_side("recipes", {source.scale: source.found["table1"] for source in sources})
+
+
+def side_by_side(name: str, stored_by_scale: dict[str, list[StoredRun]]) -> Files:
+    """Draw the table of `recipes` under a name."""
     table = recipes(stored_by_scale)
     recipe = {scale: runs.recipe_text(stored[0]) for scale, stored in stored_by_scale.items()}
     first, *others = recipe
@@ -32,7 +36,7 @@ def draw(*sources: Source) -> Files:
         "test images], as in Table 1."
     )
     text = tables.markdown(["model", *header.values()], body, caption=caption)
-    return tables.files("recipes", csv=tables.csv(table), md=text)
+    return tables.files(name, csv=tables.csv(table), md=text)
 
 
 DRAWING = Drawing("Recipes", experiments=("table1",), draw=draw, compared=("paper", "fast"))

@@ -1,5 +1,6 @@
-"""How the numbers of Table 1's regularisers were chosen: errors on validation images."""
+"""How numbers of regularisers and of a recipe were chosen: errors on validation images."""
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -10,21 +11,28 @@ from vibx.report import runs, statistics, tables
 from vibx.report.drawings import Drawing, Files, Source
 from vibx.store import StoredRun
 
+NUMBERS = {  # what an experiment chooses: the key of a choice
+    "select_dropout": ("objective", "rate"),
+    "select_penalty": ("objective", "weight"),
+    "select_smoothing": ("objective", "epsilon"),
+    "select_decay": ("optimizer", "weight_decay"),
+}
+
 
 def draw(source: Source) -> Files:
     """Draw selections.csv and selections.md."""
     table = selections(source.found)
-    first = next(iter(source.found.values()))[0]
+    first = next(iter(source.found.values()))[0].record
+    cfg, images = first["config"], first["validation"]["n"]
     caption = (
-        "Choice of the regularisers' numbers on "
-        f"{runs.origin_text(first, scale=source.scale)}: error on "
-        f"{first.record['validation']['n']:,} training images held out for validation, mean over "
-        "seeds [95% t interval]."
+        f"Choice of numbers on {cfg['data']['name']}, K = {cfg['K']}, scale {source.scale}: error "
+        f"on {images:,} training images held out for validation, mean over seeds [95% t interval]."
     )
-    header = ["model", "validation error, %", "seeds", ""]
+    header = ["model", "recipe", "validation error, %", "seeds", ""]
     body = [
         [
             row["model"],
+            row["recipe"],
             tables.cell(row, "validation_error_mc", "percent"),
             str(row["seeds"]),
             ", ".join(mark for mark in ("best", "in_use") if row[mark]).replace("_", " "),
@@ -35,42 +43,55 @@ def draw(source: Source) -> Files:
     return tables.files("selections", csv=tables.csv(table), md=text)
 
 
-DRAWING = Drawing(
-    "Selections", experiments=("select_dropout", "select_penalty", "select_smoothing"), draw=draw
-)
+DRAWING = Drawing("Selections", experiments=tuple(NUMBERS), draw=draw)
 
 
 def selections(found: dict[str, list[StoredRun]]) -> pd.DataFrame:
     """The validation error of every value that was tried: the best, and the one in use.
 
-    `best` marks an experiment's smallest mean, `in_use` the value in conf/train/objective/*.yaml.
+    `best` marks an experiment's smallest mean, `in_use` the value in conf/train/.
 
     Raises:
-      RunError: a run has no validation error, or the runs differ in more than the model.
+      RunError: a run has no validation error, or an experiment's runs differ in more than what it
+        chooses and the seed.
     """
-    runs.require_same([run for stored in found.values() for run in stored], but=runs.OF_MODEL)
     rows = []
     for experiment, stored in found.items():
-        models = runs.by_model(stored, held_out="validation")
+        group, key = NUMBERS[experiment]
+        runs.require_same(stored, but={group, "seed"})
+        named = partial(name_with, group=group, key=key)
+        models = runs.by_model(stored, held_out="validation", name=named)
         runs.require_same_seeds(models)
-        rows += [{"experiment": experiment, **value_columns(s)} for s in models.values()]
+        rows += [
+            {"experiment": experiment, "model": model, **value_columns(seeds, group, key)}
+            for model, seeds in models.items()
+        ]
     table = pd.DataFrame(rows)
     error = table["validation_error_mc_percent"]
     table["best"] = error == error.groupby(table["experiment"]).transform("min")
     return table
 
 
-def value_columns(seeds: dict[int, StoredRun]) -> dict[str, Any]:
-    """The validation error of one value of a regulariser's number, and whether it is in use."""
-    cfg = next(iter(seeds.values())).record["config"]
-    ((parameter, value),) = ((k, v) for k, v in cfg["objective"].items() if k != "name")
-    chosen = config.directory("train") / "objective" / f"{cfg['objective']['name']}.yaml"
+def name_with(cfg: dict[str, Any], *, group: str, key: str) -> str:
+    """A model's name with the number that is chosen: `dropout, rate 0.1`."""
+    model = runs.short_name(runs.model_name(cfg))
+    return f"{model}, {key.replace('_', ' ')} {cfg[group][key]:g}"
+
+
+def value_columns(seeds: dict[int, StoredRun], group: str, key: str) -> dict[str, Any]:
+    """The validation error with one value of a number, and whether it is in use."""
+    run = next(iter(seeds.values()))
+    choice = run.record["config"][group]
+    chosen = config.directory("train") / group / f"{choice['name']}.yaml"
+    content = yaml.safe_load(chosen.read_text())
+    in_use = content.get(group, content)[key]  # a recipe's yaml has its epochs beside the group
+    value = choice[key]
     error = statistics.over_seeds([runs.error_of(run, "validation") for run in seeds.values()])
     return {
-        "model": runs.model_name(cfg),
-        "parameter": parameter,
+        "recipe": runs.recipe_text(run),
+        "parameter": key,
         "value": value,
         **tables.columns("validation_error_mc", "percent", error.mean, error.interval),
         "seeds": error.seeds,
-        "in_use": value == float(yaml.safe_load(chosen.read_text())[parameter]),
+        "in_use": value == float(in_use),
     }
