@@ -64,3 +64,13 @@ def test_selections_are_made_on_validation_images(configs, tmp_path):
     stored = train(tmp_path, chosen(configs, models=["dropout"]), vib=0.01, others=0.02)
     with pytest.raises(RunError, match="has no validation error"):
         selections.selections({"select_dropout": stored})
+
+
+def test_regularisers_are_selected_with_one_recipe(tmp_path):
+    rates, weights = (expand(f"select_{name}", scale="smoke") for name in ("dropout", "penalty"))
+    found = {
+        "select_dropout": [write_run(tmp_path, rates[0])],
+        "select_penalty": [write_run(tmp_path, dataclasses.replace(weights[0], epochs=5))],
+    }
+    with pytest.raises(RunError, match="differ in epochs"):
+        selections.selections(found)

@@ -24,6 +24,12 @@ NAMES = {
 K256 = "objective=vib,K=256,bottleneck=diagonal,data.validation=0"
 K2 = "objective=vib,K=2,bottleneck=full_covariance,decoder=linear,data.validation=0"
 OF_MODEL = {"objective", "bottleneck", "marginal", "beta", "seed"}  # keys that make the model
+SELECTIONS = {  # what an experiment chooses on validation images: a number of a choice
+    "select_dropout": ("objective", "rate"),
+    "select_penalty": ("objective", "weight"),
+    "select_smoothing": ("objective", "epsilon"),
+    "select_decay": ("optimizer", "weight_decay"),
+}
 OF_RECIPE = {"optimizer", "epochs", "batch_size", "mc_samples"}
 
 
@@ -68,8 +74,13 @@ def recipe_text(run: StoredRun) -> str:
 
 def origin_text(run: StoredRun, *, scale: str) -> str:
     """What a table's runs have in common: data, K, scale and recipe."""
+    return f"{setting_text(run, scale=scale)} (recipe {recipe_text(run)})"
+
+
+def setting_text(run: StoredRun, *, scale: str) -> str:
+    """What runs of several recipes have in common: data, K and scale."""
     cfg = run.record["config"]
-    return f"{cfg['data']['name']}, K = {cfg['K']}, scale {scale} (recipe {recipe_text(run)})"
+    return f"{cfg['data']['name']}, K = {cfg['K']}, scale {scale}"
 
 
 def by_model(

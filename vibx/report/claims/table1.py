@@ -15,7 +15,7 @@ from vibx.report.ledger import (
     mean_over,
     wrong_answers,
 )
-from vibx.report.runs import error_of
+from vibx.report.runs import SELECTIONS, error_of
 from vibx.store import StoredRun
 
 TOLERANCE = 0.05  # of a published number, within which ours is the same
@@ -27,8 +27,8 @@ NAMES = {
     "vib": "VIB at beta = 1e-3",
 }
 SELECTED = {
-    "confidence_penalty": ("select_penalty", "weight"),
-    "label_smoothing": ("select_smoothing", "epsilon"),
+    "confidence_penalty": "select_penalty",
+    "label_smoothing": "select_smoothing",
 }
 
 
@@ -53,10 +53,11 @@ def minus_vib(found: Found, objective: str) -> Measured:
 
 def spread_over_values(found: Found, objective: str) -> Measured:
     """The validation error of a regulariser's worst value minus that of its best."""
-    experiment, number = SELECTED[objective]
+    experiment = SELECTED[objective]
+    group, number = SELECTIONS[experiment]
     errors: dict[float, list[float]] = {}
     for run in sorted(found[experiment], key=seed_of):
-        value = run.record["config"]["objective"][number]
+        value = run.record["config"][group][number]
         errors.setdefault(value, []).append(error_of(run, "validation"))
     best, *_, last = sorted(errors.values(), key=lambda seeds: float(np.mean(seeds)))
     images = found[experiment][0].record["validation"]["n"]
@@ -111,7 +112,8 @@ def better(objective: str) -> Claim:
 def hyperparameters(objective: str) -> Claim:
     """The claim that a hyperparameter explains the distance to Pereyra et al. (2016)."""
     gap = 100 * (published.TABLE_1[objective] - published.PEREYRA[objective])
-    experiment, number = SELECTED[objective]
+    experiment = SELECTED[objective]
+    _, number = SELECTIONS[experiment]
     return Claim(
         name=f"{objective}_hyperparameters",
         where="4.1.1, Table 1 caption",

@@ -11,22 +11,15 @@ from vibx.report import runs, statistics, tables
 from vibx.report.drawings import Drawing, Files, Source
 from vibx.store import StoredRun
 
-NUMBERS = {  # what an experiment chooses: the key of a choice
-    "select_dropout": ("objective", "rate"),
-    "select_penalty": ("objective", "weight"),
-    "select_smoothing": ("objective", "epsilon"),
-    "select_decay": ("optimizer", "weight_decay"),
-}
-
 
 def draw(source: Source) -> Files:
     """Draw selections.csv and selections.md."""
     table = selections(source.found)
-    first = next(iter(source.found.values()))[0].record
-    cfg, images = first["config"], first["validation"]["n"]
+    first = next(iter(source.found.values()))[0]
     caption = (
-        f"Choice of numbers on {cfg['data']['name']}, K = {cfg['K']}, scale {source.scale}: error "
-        f"on {images:,} training images held out for validation, mean over seeds [95% t interval]."
+        f"Choice of numbers on {runs.setting_text(first, scale=source.scale)}: error on "
+        f"{first.record['validation']['n']:,} training images held out for validation, mean over "
+        "seeds [95% t interval]."
     )
     header = ["model", "recipe", "validation error, %", "seeds", ""]
     body = [
@@ -43,7 +36,7 @@ def draw(source: Source) -> Files:
     return tables.files("selections", csv=tables.csv(table), md=text)
 
 
-DRAWING = Drawing("Selections", experiments=tuple(NUMBERS), draw=draw)
+DRAWING = Drawing("Selections", experiments=tuple(runs.SELECTIONS), draw=draw)
 
 
 def selections(found: dict[str, list[StoredRun]]) -> pd.DataFrame:
@@ -52,13 +45,17 @@ def selections(found: dict[str, list[StoredRun]]) -> pd.DataFrame:
     `best` marks an experiment's smallest mean, `in_use` the value in conf/train/.
 
     Raises:
-      RunError: a run has no validation error, or an experiment's runs differ in more than what it
-        chooses and the seed.
+      RunError: a run has no validation error, or runs of which the same choice is made differ in
+        more than that choice and the seed.
     """
+    by_group: dict[str, list[StoredRun]] = {}
+    for experiment, stored in found.items():
+        by_group.setdefault(runs.SELECTIONS[experiment][0], []).extend(stored)
+    for group, stored in by_group.items():
+        runs.require_same(stored, but={group, "seed"})
     rows = []
     for experiment, stored in found.items():
-        group, key = NUMBERS[experiment]
-        runs.require_same(stored, but={group, "seed"})
+        group, key = runs.SELECTIONS[experiment]
         named = partial(name_with, group=group, key=key)
         models = runs.by_model(stored, held_out="validation", name=named)
         runs.require_same_seeds(models)
