@@ -14,6 +14,7 @@ from vibx import config, store
 from vibx.data import idx
 from vibx.errors import ConfigError
 from vibx.experiments import Archive, command_of, expand, expand_attacks
+from vibx.report.runs import SELECTIONS
 from vibx.store import RunError, StoredRun
 
 
@@ -69,8 +70,8 @@ def test_figure_2_needs_no_run_of_its_own():
 def test_selections_never_see_the_test_set_and_contain_what_is_in_use(experiment):
     assert {cfg.data.validation for cfg in GRIDS[experiment]} == {10_000}
     assert {cfg.seed for cfg in GRIDS[experiment]} == {0, 1, 2}
-    table = "table1_best" if experiment == "select_decay" else "table1"
-    in_use = {(cfg.objective, cfg.optimizer, cfg.epochs) for cfg in GRIDS[table]}
+    table = GRIDS[SELECTIONS[experiment].table]
+    in_use = {(cfg.objective, cfg.optimizer, cfg.epochs) for cfg in table}
     assert in_use & {(cfg.objective, cfg.optimizer, cfg.epochs) for cfg in GRIDS[experiment]}
 
 

@@ -24,7 +24,7 @@ def test_selections_mark_the_best_value_and_the_one_in_use(in_use, tmp_path):
         for rate, mean in means.items()
         for cfg in validated(chosen(in_use, models=["dropout"], seeds=range(3)))
     ]
-    table = selections.selections({"select_dropout": stored}).set_index("value")
+    table = selections.selections({"select_dropout": stored}, scale="smoke").set_index("value")
     for value, mean in means.items():
         expected = 100 * (mean + SPREAD[:3].mean())
         assert table["validation_error_mc_percent"][value] == pytest.approx(expected)
@@ -46,7 +46,7 @@ def test_a_recipes_number_is_selected_as_a_models_is(tmp_path):
         write_run(tmp_path, cfg, error_mc=0.0112 + SPREAD[cfg.seed] + 1e-4 * (cfg is configs[0]))
         for cfg in configs
     ]
-    table = selections.selections({"select_decay": stored}).set_index("value")
+    table = selections.selections({"select_decay": stored}, scale="smoke").set_index("value")
     assert table.index[table["in_use"]].tolist() == [decay]
     assert table.index[~table["best"]].tolist() == [configs[0].optimizer.weight_decay]
     assert table["model"][decay] == f"VIB, weight decay {decay:g}"
@@ -57,13 +57,13 @@ def test_an_experiments_runs_differ_in_what_it_chooses_alone(tmp_path):
     runs = [write_run(tmp_path, cfg) for cfg in expand("select_decay", scale="smoke")[:2]]
     other = dataclasses.replace(expand("select_decay", scale="smoke")[2], epochs=5)
     with pytest.raises(RunError, match="differ in epochs"):
-        selections.selections({"select_decay": [*runs, write_run(tmp_path, other)]})
+        selections.selections({"select_decay": [*runs, write_run(tmp_path, other)]}, scale="smoke")
 
 
 def test_selections_are_made_on_validation_images(configs, tmp_path):
     stored = train(tmp_path, chosen(configs, models=["dropout"]), vib=0.01, others=0.02)
     with pytest.raises(RunError, match="has no validation error"):
-        selections.selections({"select_dropout": stored})
+        selections.selections({"select_dropout": stored}, scale="smoke")
 
 
 def test_regularisers_are_selected_with_one_recipe(tmp_path):
@@ -73,4 +73,4 @@ def test_regularisers_are_selected_with_one_recipe(tmp_path):
         "select_penalty": [write_run(tmp_path, dataclasses.replace(weights[0], epochs=5))],
     }
     with pytest.raises(RunError, match="differ in epochs"):
-        selections.selections(found)
+        selections.selections(found, scale="smoke")

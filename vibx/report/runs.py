@@ -1,7 +1,7 @@
 """Runs by model and seed: which belong together, what they are called, what they get wrong."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,23 @@ NAMES = {
 K256 = "objective=vib,K=256,bottleneck=diagonal,data.validation=0"
 K2 = "objective=vib,K=2,bottleneck=full_covariance,decoder=linear,data.validation=0"
 OF_MODEL = {"objective", "bottleneck", "marginal", "beta", "seed"}  # keys that make the model
-SELECTIONS = {  # what an experiment chooses on validation images: a number of a choice
-    "select_dropout": ("objective", "rate"),
-    "select_penalty": ("objective", "weight"),
-    "select_smoothing": ("objective", "epsilon"),
-    "select_decay": ("optimizer", "weight_decay"),
-}
 OF_RECIPE = {"optimizer", "epochs", "batch_size", "mc_samples"}
+
+
+class Selection(NamedTuple):
+    """What an experiment chooses on validation images: a number of a choice, for a table."""
+
+    group: str
+    number: str
+    table: str
+
+
+SELECTIONS = {
+    "select_dropout": Selection("objective", "rate", table="table1"),
+    "select_penalty": Selection("objective", "weight", table="table1"),
+    "select_smoothing": Selection("objective", "epsilon", table="table1"),
+    "select_decay": Selection("optimizer", "weight_decay", table="table1_best"),
+}
 
 
 def data_info(run: StoredRun) -> DataInfo:

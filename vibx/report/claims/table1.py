@@ -54,10 +54,10 @@ def minus_vib(found: Found, objective: str) -> Measured:
 def spread_over_values(found: Found, objective: str) -> Measured:
     """The validation error of a regulariser's worst value minus that of its best."""
     experiment = SELECTED[objective]
-    group, number = SELECTIONS[experiment]
+    selection = SELECTIONS[experiment]
     errors: dict[float, list[float]] = {}
     for run in sorted(found[experiment], key=seed_of):
-        value = run.record["config"][group][number]
+        value = run.record["config"][selection.group][selection.number]
         errors.setdefault(value, []).append(error_of(run, "validation"))
     best, *_, last = sorted(errors.values(), key=lambda seeds: float(np.mean(seeds)))
     images = found[experiment][0].record["validation"]["n"]
@@ -113,7 +113,7 @@ def hyperparameters(objective: str) -> Claim:
     """The claim that a hyperparameter explains the distance to Pereyra et al. (2016)."""
     gap = 100 * (published.TABLE_1[objective] - published.PEREYRA[objective])
     experiment = SELECTED[objective]
-    _, number = SELECTIONS[experiment]
+    number = SELECTIONS[experiment].number
     return Claim(
         name=f"{objective}_hyperparameters",
         where="4.1.1, Table 1 caption",
