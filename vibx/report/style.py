@@ -89,15 +89,20 @@ def curve(measured: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
     ).reset_index()
 
 
-def draw_curve(axes: Axes, plotted: pd.DataFrame, label: str, look: Look) -> None:
-    """Draw a line and, with several seeds, its band; both stop at the break before x = 0."""
+def draw_curve(
+    axes: Axes, plotted: pd.DataFrame, label: str, look: Look, *, band: bool | None = None
+) -> None:
+    """Draw a line and its band, if not said otherwise that of several seeds.
+
+    Both stop at the break before x = 0.
+    """
     at_break = np.flatnonzero(np.diff(plotted["x"] <= 0)) + 1
     x, y, low, high = (
         np.insert(plotted[column].to_numpy(), at_break, np.nan)
         for column in ("x", "y", "y_low", "y_high")
     )
     axes.plot(x, y, label=label, **look)
-    if (plotted["seeds"] > 1).any():
+    if (plotted["seeds"] > 1).any() if band is None else band:
         # The edge makes a bar of the band at x = 0, which has no width.
         axes.fill_between(x, low, high, color=look["color"], alpha=0.25, linewidth=1)
 

@@ -173,10 +173,10 @@ def width_in_class_widths(embedding: Embedding) -> float:
     return float(np.median(widths(embedding))) / width_within_class(embedding)
 
 
-def width_in_embedding_widths(embedding: Embedding) -> float:
-    """The median width of posteriors relative to the spread of all their means."""
+def length_in_embedding_widths(embedding: Embedding) -> float:
+    """The median length of posteriors, along their longer axis, relative to their means' spread."""
     spread = np.linalg.det(np.cov(embedding["means"].T, bias=True)) ** 0.25
-    return float(np.median(widths(embedding)) / spread)
+    return float(np.median(np.linalg.norm(embedding["cholesky"], ord=2, axis=(1, 2))) / spread)
 
 
 def number(panel: str, beta: float, quantity: str, error_published: float) -> Claim:
@@ -212,12 +212,12 @@ CLAIMS = (
         where="4",
         says="As beta goes to 0 so does the covariance: the network becomes nearly deterministic.",
         decided_by=(
-            "width of posteriors at beta = 0, K = 2, relative to the spread of their means"
+            "length of posteriors at beta = 0, K = 2, relative to the spread of their means"
         ),
         unit="times",
         holds=Range(high=0.05),
         needs=(Needed("figure1b", "beta=0"),),
-        measure=partial(of_embeddings, experiment="figure1b", quantity=width_in_embedding_widths),
+        measure=partial(of_embeddings, experiment="figure1b", quantity=length_in_embedding_widths),
     ),
     *(
         number(panel, beta, quantity, error_published)

@@ -1,8 +1,8 @@
 """Claims of section 4.2, Figures 3 and 4: what attacks do to VIB and to the deterministic model.
 
 What the paper counts is not said: as the attack saw it, or of the images re-evaluated. Where they
-differ, each has its row. That VIB needs larger perturbations is asked at the paper's setting, whose
-attack keeps the luckiest of a noisy model's answers, and at equal expected success.
+differ, each has its row. That VIB needs much larger perturbations is asked at the paper's setting,
+whose attack keeps the luckiest of a noisy model's answers, and at equal expected success.
 """
 
 import math
@@ -33,6 +33,7 @@ from vibx.store import StoredAttack
 
 LARGE = 1e-3, 1e-2  # "reasonably large beta"
 LARGEST = 1e-2
+MUCH = 1.1  # times larger, at least
 RECHECK, SEEN = "accuracy_recheck", "accuracy_seen"
 MODES = "targeted", "untargeted"
 EXPECTED = "figure4_expected"
@@ -149,9 +150,10 @@ def difference(one: Measured, other: Measured) -> Measured:
 
 
 def smallest_accuracy(found: Found) -> Measured:
-    """The smallest accuracy of any model on all test images as they are."""
-    stored = found["table1"] + found["figure1"]
-    return Measured(1 - max(error_of(run, "test") for run in stored), None, 1)
+    """The smallest accuracy of any attacked model on all test images as they are."""
+    attacked_runs = [attack.run for attack in found["figure3"] + found["figure4"]]
+    seeds = {run.record["config"]["seed"] for run in attacked_runs}
+    return Measured(1 - max(error_of(run, "test") for run in attacked_runs), None, len(seeds))
 
 
 # Successes
@@ -361,11 +363,13 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         name="larger_perturbations_zeros",
         where="4.2.4, Figure 4(a)",
-        says="A successful attack has to be larger on VIB: the paper's setting, zeros to ones.",
+        says=(
+            "A successful attack has to be much larger on VIB: the paper's setting, zeros to ones."
+        ),
         decided_by="mean L2 of successes seen relative to deterministic, the smaller of beta = "
         "1e-3 and 1e-2",
         unit="times",
-        holds=Range(low=1),
+        holds=Range(low=MUCH),
         needs=ZEROS,
         measure=partial(relative_norm, norm="l2", to_zero=False),
     ),
@@ -377,7 +381,7 @@ CLAIMS: tuple[Claim, ...] = (
             decided_by="median L2 of successes seen relative to deterministic, the smaller of "
             "beta = 1e-3 and 1e-2",
             unit="times",
-            holds=Range(low=1),
+            holds=Range(low=MUCH),
             needs=accuracies(f"attack.confidence=0 mode={mode}"),
             measure=partial(median_norm, of=(VIB, mode), to=(BASE, mode)),
             least_seeds=3,
@@ -391,7 +395,7 @@ CLAIMS: tuple[Claim, ...] = (
             says=f"The same at equal expected success (15 of 20 answers), all classes, {mode}.",
             decided_by="median L2 relative to deterministic, the smaller of beta = 1e-3 and 1e-2",
             unit="times",
-            holds=Range(low=1),
+            holds=Range(low=MUCH),
             needs=(Needed(EXPECTED, f"mode={mode}"),),
             measure=partial(expected_norm, norm="l2", to_zero=False),
             least_seeds=3,
@@ -429,13 +433,10 @@ CLAIMS: tuple[Claim, ...] = (
         name="accurate_unperturbed",
         where="4.2.4, Figure 4(b)",
         says="All models tested are right on more than 98.4% of the test images as they are.",
-        decided_by="accuracy of the worst attacked model, on these very images",
+        decided_by="accuracy of the worst model of Figures 3 and 4, on these very images",
         unit="%",
         holds=Range(low=98.4),
-        needs=(
-            Needed("table1", "objective=maximum_likelihood,dropout"),
-            Needed("figure1", "beta=0,1e-8,1e-6,1e-4,1e-3,1e-2"),
-        ),
+        needs=(*ZEROS, *accuracies()),
         measure=smallest_accuracy,
     ),
     Claim(

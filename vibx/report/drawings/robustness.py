@@ -1,5 +1,7 @@
 """Robustness: norms at equal expected success over beta, and what the early abort does to norms."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -32,7 +34,8 @@ ABORT_LOOKS: dict[tuple[str, str], tuple[str, Look]] = {
         {**HOLLOW, "color": "black", "linestyle": "--", "marker": "^"},
     ),
 }
-ABORT_COLUMNS = ["iterations", "l2", "l2_ratio", "linf_ratio", "seen", "hold"]
+RATIOS = {"l0_8_bits": "L0", "l2": "L2", "linf": "Linf"}  # norms relative to the deterministic
+ABORT_COLUMNS = ["iterations", "l2", *(f"{norm}_ratio" for norm in RATIOS), "seen", "hold"]
 
 
 def draw(source: Source) -> Files:
@@ -85,6 +88,8 @@ def expected_table(attacks: list[StoredAttack]) -> pd.DataFrame:
     for (mode, model, beta), those in cells.items():
         values = norms[mode, model, beta]
         ratio = statistics.ratio_of_medians(values, to=base[mode], seed=statistics.BOOTSTRAP_SEED)
+        if model == BASE:  # to itself: its seeds and images are the same ones in every resample
+            ratio = statistics.Ratio(1.0, statistics.Interval(1.0, 1.0))
         table.append(
             {
                 "mode": mode,
@@ -129,7 +134,7 @@ def abort_table(attacks: list[StoredAttack]) -> pd.DataFrame:
         described = attacked.describe_targeted(those).join(measured)
         groups = described.groupby(attacked.MODEL, dropna=False, observed=True)
         means = groups[[*measured.columns]].mean().astype(float)
-        for norm in ("l2", "linf"):
+        for norm in RATIOS:
             means[f"{norm}_ratio"] = means[norm] / means.xs(BASE, level="model")[norm].iloc[0]
         parts.append(means[ABORT_COLUMNS].add_suffix(f"_{name}"))
     if not parts[0].index.equals(parts[1].index):
@@ -163,11 +168,9 @@ def draw_expected(axes: Axes, expected: pd.DataFrame) -> None:
     of_vib = expected[expected["model"] == VIB]
     for mode, look in MODES.items():
         rows = of_vib[of_vib["mode"] == mode]
-        style.draw_curve(axes, points(rows, "ratio"), f"{mode} attacks", look)
-        ratio = rows["ratio"]
-        lengths = ratio - rows["ratio_low"], rows["ratio_high"] - ratio
-        bars: Look = {"fmt": "none", "color": look["color"], "linewidth": 0.8, "capsize": 2}
-        axes.errorbar(rows["beta"], ratio, yerr=np.stack(lengths), **bars)
+        interval = {f"y_{end}": rows[f"ratio_{end}"] for end in ("low", "high")}
+        ratio = points(rows, "ratio").assign(**interval)
+        style.draw_curve(axes, ratio, f"{mode} attacks", look, band=True)
     finish(axes, of_vib, "(a) at equal expected success")
     axes.set_ylabel("median $L_2$ relative to deterministic")
 
@@ -177,7 +180,7 @@ def draw_abort(axes: Axes, abort: pd.DataFrame) -> None:
     of_vib = abort[abort["model"] == VIB]
     for (norm, name), (label, look) in ABORT_LOOKS.items():
         style.draw_curve(axes, points(of_vib, f"{norm}_ratio_{name}"), label, look)
-    finish(axes, of_vib, "(b) as Figure 4(a) counts")
+    finish(axes, of_vib, r"(b) $L_2$ and $L_\infty$ as Figure 4(a) counts")
     axes.set_ylabel("mean norm relative to deterministic")
 
 
@@ -218,13 +221,20 @@ def expected_text(expected: pd.DataFrame, attacks: list[StoredAttack], *, scale:
             row["model"],
             beta_text(row["beta"]),
             tables.number(row["l2_median"]),
-            "{ratio:.3f} [{ratio_low:.3f}, {ratio_high:.3f}]".format_map(row),
+            ratio_text(row),
             tables.number(row["success_percent"]),
             tables.number(row["goal_probability_percent"]),
         ]
         for row in expected.to_dict("records")
     ]
     return tables.markdown(header, body, caption=caption, note=note)
+
+
+def ratio_text(row: dict[Any, Any]) -> str:
+    """A model's ratio with its interval; the deterministic model's is 1."""
+    if row["model"] == BASE:
+        return "1"
+    return "{ratio:.3f} [{ratio_low:.3f}, {ratio_high:.3f}]".format_map(row)
 
 
 def abort_text(abort: pd.DataFrame, zeros: list[StoredAttack]) -> str:
@@ -234,7 +244,12 @@ def abort_text(abort: pd.DataFrame, zeros: list[StoredAttack]) -> str:
         f"**Figure 4(a) with and without early abort**: {n} images to class {given['target']}, "
         f"kappa = {given['confidence']:g}, mean norms of the successes that the attack saw."
     )
-    names = {"iterations": "iterations", "l2": "L2", "l2_ratio": "relative", "hold": "hold"}
+    names = {
+        "iterations": "iterations",
+        "l2": "L2",
+        **{f"{norm}_ratio": f"{label}, relative" for norm, label in RATIOS.items()},
+        "hold": "hold",
+    }
     header = ["model", "beta"]
     header += [f"{label}, {name}" for label in names.values() for name in ABORTS]
     body = []
