@@ -5,7 +5,6 @@ import functools
 
 from hydra import compose, initialize_config_dir
 
-import vibx.commands.train  # noqa: F401  (registers the run_id resolver)
 from vibx import config
 from vibx.choices import GROUPS, schema_of
 

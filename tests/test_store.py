@@ -4,7 +4,10 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -313,3 +316,18 @@ def killing(function, steps, *, at):
         return function(*args, **options)
 
     return step
+
+
+def test_the_commit_is_that_of_the_package_and_not_of_a_project_around_it(tmp_path):
+    """As where a project's repository has the environment in it that vibx is installed in."""
+    package = tmp_path / "environment" / "vibx"
+    shutil.copytree(Path(store.__file__).parent, package)
+    (tmp_path / ".gitignore").write_text("environment\n")
+    author = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    script = "import vibx.store; print(vibx.store.__file__, vibx.store._git_commit())"
+    env = {**os.environ, "PYTHONPATH": str(package.parent)}
+    done = [sys.executable, "-c", script]
+    said = subprocess.run(done, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert said.stdout == f"{package / 'store.py'} None\n"

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from vibx import config, store
 from vibx.config import Config
+from vibx.config.overrides import values_of
 from vibx.errors import ConfigError, DamagedError, UserError
 from vibx.files import REMEDY
 from vibx.robustness.config import AttackConfig, parse_attack, parse_attack_config
@@ -70,7 +70,7 @@ def parsed(
             plain = OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
             override = functools.cache(OverridesParser.create().parse_override)
             grid = whole.hydra.sweeper.params.items()
-            axes = [values(override(f"{key}={swept}")) for key, swept in grid]
+            axes = [values_of(override(f"{key}={swept}")) for key, swept in grid]
 
             @functools.cache
             def with_groups(*groups: str) -> DictConfig:
@@ -92,14 +92,6 @@ def parsed(
 def is_group(command: str, override: str) -> bool:
     """Whether an override chooses a file of the command's configuration."""
     return (config.directory(command) / override.partition("=")[0]).is_dir()
-
-
-def values(swept: Override) -> list[str]:
-    """The overrides that a swept key stands for, one per value."""
-    key = swept.key_or_group
-    if swept.is_sweep_override():
-        return [f"{key}={value}" for value in swept.sweep_string_iterator()]
-    return [f"{key}={swept.get_value_element_as_str()}"]
 
 
 def read_attack(run: StoredRun, attack: AttackConfig) -> StoredAttack:

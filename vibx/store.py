@@ -70,6 +70,7 @@ LOG = "train.log"
 AGAIN, WHOLE = "again", "whole"  # a record that is made anew while the old one is still there
 LEFT = (CONFIG, HISTORY, PREDICTIONS, EMBEDDING, ADVERSARIAL, WEIGHTS, CARD)  # and sealed
 
+PATHS = "root=", "output=", "weights="  # arguments that are of one machine
 CHECKPOINT_REMEDY = "train that run again with force=true"
 
 
@@ -299,28 +300,29 @@ def held_out_name(record: Record) -> str:
     return "test" if "test" in record else "validation"
 
 
-def matching(records: list[Record], conditions: str) -> list[Record]:
+def matching(records: list[Record], conditions: str, *, key: str = "runs") -> list[Record]:
     """Records whose configuration satisfies `key=value` conditions joined by commas.
 
     A key is a path in the configuration (`beta`, `data.validation`), a group's name stands for
     its choice (`objective=vib`), and a bare word is a part of the run_id. Of conditions on the
-    same key one has to hold: `beta=0,beta=1e-3` is either.
+    same key one has to hold: `beta=0,beta=1e-3` is either. An error names `key`, whose value they
+    are.
 
     Raises:
       RunError: a key that no record has.
     """
     alternatives: dict[str, list[str]] = {}
     for condition in filter(None, conditions.split(",")):
-        key, equals, value = (part.strip() for part in condition.partition("="))
+        name, equals, value = (part.strip() for part in condition.partition("="))
         if equals:
-            alternatives.setdefault(key, []).append(value)
+            alternatives.setdefault(name, []).append(value)
         else:
-            records = [r for r in records if key in r["run_id"]]
-    for key, values in alternatives.items():
-        known = [r for r in records if _has(r["config"], key)]
+            records = [r for r in records if name in r["run_id"]]
+    for name, values in alternatives.items():
+        known = [r for r in records if _has(r["config"], name)]
         if records and not known:
-            raise RunError(f"runs={key}={values[0]}: no run has the key {key}")
-        records = [r for r in known if any(_same(_get(r["config"], key), v) for v in values)]
+            raise RunError(f"{key}={name}={values[0]}: no run has the key {name}")
+        records = [r for r in known if any(_same(_get(r["config"], name), v) for v in values)]
     return records
 
 
@@ -331,15 +333,15 @@ def select(root: Path, conditions: str, *, key: str = "runs") -> Found:
       RunError: there is none, and none that cannot be used.
     """
     stored, problems = read_runs(root)
-    found = among(stored, conditions)
+    found = among(stored, conditions, key=key)
     if not found and not problems:
         raise RunError(f"{key}={conditions}: no finished run in {root} matches; see vibx runs")
     return Found(found, problems)
 
 
-def among(stored: list[StoredRun], conditions: str) -> list[StoredRun]:
+def among(stored: list[StoredRun], conditions: str, *, key: str = "runs") -> list[StoredRun]:
     """The runs that satisfy the conditions of `matching`."""
-    records = matching([run.record for run in stored], conditions)
+    records = matching([run.record for run in stored], conditions, key=key)
     run_ids = {record["run_id"] for record in records}
     return [run for run in stored if run.record["run_id"] in run_ids]
 
@@ -347,7 +349,7 @@ def among(stored: list[StoredRun], conditions: str) -> list[StoredRun]:
 def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
     """Where a record comes from: versions, commit, device, times (UTC) and the command.
 
-    The command goes without its `root` and `output`: a record can move to another store.
+    The command goes without paths of this machine: a record can move to another store.
     """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hydra-core")
     return {
@@ -358,7 +360,7 @@ def provenance(*, device: str, start: str, end: str) -> dict[str, Any]:
         "device": device,
         "start": start,
         "end": end,
-        "command": " ".join(arg for arg in sys.argv if not arg.startswith(("root=", "output="))),
+        "command": " ".join(arg for arg in sys.argv if not arg.startswith(PATHS)),
     }
 
 
@@ -395,8 +397,12 @@ def _same(value: Any, text: str) -> bool:
 
 
 def _git_commit() -> str | None:
-    """The checkout's commit, with `+` when the package differs from it; None outside one."""
+    """The checkout's commit, with `+` when the package differs from it; None outside one.
+
+    A package that is installed below another project's repository is not tracked there.
+    """
     try:
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", ".")
     except (OSError, subprocess.CalledProcessError):

@@ -233,7 +233,7 @@ def test_the_known_noise_fools_the_answer_with_it_and_not_others():
 
 
 def test_knowing_the_noise_is_stronger_on_a_noisy_model():
-    """What it sees is at least what holds; both fall with the budget."""
+    """What it sees is at least what holds."""
     model = trained("vib")
     found = apgd(model, TASKS, epsilon=0.6, steps=50, noise_samples=None)
     independent = accuracy(model, found.images)

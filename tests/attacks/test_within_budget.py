@@ -152,6 +152,8 @@ def test_without_a_gradient_descent_stays_where_it_starts(norm):
     lengths = getattr(norms(IMAGES, images), norm)
     assert np.all((images >= 0) & (images <= 1))
     assert np.all((lengths > 0.1) & (lengths <= 0.5 + 1e-5))
+    fewer = found("pgd", flat, TASKS, norm=norm, epsilon=0.5, steps=1)
+    np.testing.assert_array_equal(images, fewer)
 
 
 def test_margin_gradients_are_not_masked_by_a_sure_model():

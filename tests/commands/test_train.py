@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.processes import SLOW, TINY, epochs_saved, records, start, wait_for
+from vibx.files import lock
 
 
 def test_a_run_leaves_its_record_and_is_then_skipped(vibx_program, vibx, tmp_path):
@@ -103,6 +104,51 @@ def test_asked_to_stop_a_run_saves_its_epoch_and_says_how_to_resume(vibx, tmp_pa
         assert f"saved after epoch {saved} of 200" in errors
     (run,) = (tmp_path / "runs").iterdir()
     assert pd.read_csv(run / "history.csv")["epoch"].tolist() == list(range(1, saved + 1))
+
+
+def test_a_sweep_that_is_asked_to_stop_in_an_evaluation_starts_no_other_run(vibx, tmp_path):
+    long = ["mc_samples=400", "data.train_images=20000", "batch_size=500", "epochs=1"]
+    sweep = ["train", "-m", *TINY, *long, "seed=range(4)"]
+    process = start(tmp_path, *sweep)
+    wait_for(lambda: epochs_saved(tmp_path / "runs") == 1, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "the same command goes on" in errors
+    assert 1 <= len(records(tmp_path / "runs")) <= 2
+    assert vibx(*sweep).returncode == 0
+    assert len(records(tmp_path / "runs")) == 4
+
+
+def test_a_run_that_cannot_be_used_keeps_no_other_from_being_evaluated(vibx, tmp_path):
+    """One is another process's, the data of one are gone, one is whole; then one is damaged."""
+    np.savez(tmp_path / "own.npz", **arrays_of(40))
+    own = ["data=arrays", "data.path=own.npz", "batch_size=10", "encoder.widths=[16]", "K=4"]
+    assert vibx("train", *own, "epochs=1", "root=runs").returncode == 0
+    assert vibx("train", "-m", *TINY, "seed=0,1").returncode == 0
+    (tmp_path / "own.npz").unlink()
+    of_mnist = sorted((tmp_path / "runs").glob("*seed[01]*"), key=lambda path: path.stat().st_size)
+    names = {path.name for path in of_mnist if "-seed1-" in path.name}
+    (locked,) = names
+    with lock(tmp_path / "runs" / locked, work="trained"):
+        for command in (["evaluate", "mc_samples=2"], ["attack", "attack=noise", "n=6"]):
+            done = vibx(*command, "root=runs")
+            assert done.returncode == 1
+            assert f"{locked} is being trained by another process" in done.stderr
+            assert "own.npz: " in done.stderr
+            assert "re-evaluated" in done.stdout or "test" in done.stdout
+    (tmp_path / "runs" / locked / "metrics.json").write_text("{}")
+    done = vibx("runs", "root=runs", "runs=seed=1")
+    assert done.returncode == 1
+    assert "metrics.json: has no checksum" in done.stderr
+
+
+def arrays_of(n):
+    draw = np.random.default_rng(0)
+    return {
+        name: draw.integers(0, 256, (n, 8, 8), np.uint8) if "images" in name else np.arange(n) % 4
+        for name in ("train_images", "train_labels", "test_images", "test_labels")
+    }
 
 
 def test_data_that_cannot_be_had_is_one_line_and_leaves_no_run(vibx, tmp_path):

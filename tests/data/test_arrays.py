@@ -146,6 +146,13 @@ def test_arrays_that_are_no_data_set(file, changes, message):
     assert message in said
 
 
+def test_an_entry_without_numpys_suffix_is_no_array(file):
+    save(file, test_labels=None)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("test_labels", b"")
+    assert "no array named test_labels: it has" in error_of(arrays, path=str(file))
+
+
 def test_images_that_do_not_fit_are_refused_unread(file):
     shapes = {"train_images": (24, 8192, 8192), "test_images": (8, 8192, 8192)}
     with zipfile.ZipFile(file, "w") as archive:

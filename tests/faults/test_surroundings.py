@@ -33,3 +33,20 @@ def test_a_run_is_the_same_in_odd_surroundings(oddity, cache, tmp_path, tally):
     (name,) = records(directory / "runs")
     assert name in done.stdout.replace("\n", "")
     tally(f"surroundings: {oddity}", tried=2, survived=2)
+
+
+def test_where_orbax_would_not_find_its_checkpoints_nothing_is_trained(vibx, tmp_path):
+    for root in ("runs[old]", "back\\slash"):
+        done = vibx("train", *SHORT, f"root={root}")
+        assert done.returncode == 2
+        assert f"{root}: must be without" in done.stderr
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_names_are_shown_as_they_are(vibx, tmp_path):
+    """Not read as markup; what a store is called is not what a run is trained in."""
+    assert vibx("train", *SHORT, "root=runs").returncode == 0
+    (tmp_path / "runs").rename(tmp_path / "q[red]")
+    done = vibx("runs", "root=q[red]")
+    assert done.returncode == 0, done.stderr
+    assert "1 finished, 0 unfinished in q[red]" in done.stdout

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.processes import ROOT
+from tests.processes import ROOT, TINY
 from vibx import cli, config
+from vibx.robustness.run import transfer_source
+from vibx.store import RunError, read_runs
 
 QUICK = ["attack.iterations=10", "attack.search_steps=2", "root=runs"]
 
@@ -115,11 +117,16 @@ def test_where_answers_are_not_sampled_there_is_no_exact_probability(trained, tm
 def test_an_audit_keeps_its_checks_and_is_then_skipped(trained, tmp_path):
     options = ["attack=audit", "n=6", "rechecks=4", "attack.iterations=10", "attack.search_steps=2"]
     quick = ["attack.pgd_steps=2", "attack.spsa_steps=2", "attack.spsa_directions=4"]
-    command = ["attack", "root=runs", *options, *quick, "attack.transfer_from=seed=0"]
+    other = ["train", *TINY, "data.train_images=2000", "optimizer.learning_rate=1e-2", "seed=1"]
+    assert trained(*other).returncode == 0
+    audited, source = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    command = ["attack", "root=runs", f"runs={audited}", *options, *quick]
+    command += ["attack.transfer_from=seed=1"]
     done = trained(*command)
     assert done.returncode == 0, done.stderr
     ((name, result),) = results(tmp_path).items()
     assert name.startswith("audit-untargeted-")
+    assert result["transfer_from"] == source
     checks = {check["name"]: check for check in result["checks"]}
     assert len(checks) == 11
     for check in checks.values():
@@ -131,6 +138,28 @@ def test_an_audit_keeps_its_checks_and_is_then_skipped(trained, tmp_path):
     assert without.returncode == 0, without.stderr
     numbers = [len(found["checks"]) for found in results(tmp_path).values()]
     assert sorted(numbers) == [10, 11]
+
+
+@pytest.mark.parametrize("learning_rates", [("1e-2", "1e-3"), ("1e-3", "1e-4")])
+def test_the_transfer_is_from_one_other_run(trained, tmp_path, learning_rates):
+    """Of two the one of the same recipe; not from the audited run itself."""
+    for rate in learning_rates:
+        model = ["objective=maximum_likelihood", "data.train_images=2000", f"seed={len(rate)}"]
+        trained("train", *TINY, *model, f"optimizer.learning_rate={rate}")
+    stored = {run.directory.name: run for run in read_runs(tmp_path / "runs").runs}
+    (vib,) = (run for name, run in stored.items() if name.startswith("vib"))
+    sources = [run for run in stored.values() if run is not vib]
+    conditions = "objective=maximum_likelihood"
+    for source in sources:
+        assert transfer_source(source, conditions) is None
+    if "1e-2" in learning_rates:
+        found = transfer_source(vib, conditions)
+        assert found.record["config"]["optimizer"]["learning_rate"] == 1e-2
+    else:
+        with pytest.raises(RunError, match="has to be one run"):
+            transfer_source(vib, conditions)
+    with pytest.raises(RunError, match="no finished run"):
+        transfer_source(vib, "objective=dropout")
 
 
 def test_an_audit_of_images_that_are_at_their_target_says_so(trained):

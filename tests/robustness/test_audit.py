@@ -116,7 +116,11 @@ def test_images_that_are_wrong_before_are_left_out():
     images, keys = jnp.concatenate([IMAGES, IMAGES[:1]]), image_keys(KEYS[0], np.arange(N + 1))
     labels = jnp.append(LABELS, (LABELS[0] + 1) % CLASSES)
     options = {"samples": 12, "repeats": 20, "transfer_from": None}
-    checks = audit(QUICK, always(), tasks(images, labels, keys), labels, **options)
+    done = []
+    told = options | {"on_progress": done.append}
+    checks = audit(QUICK, always(), tasks(images, labels, keys), labels, **told)
+    assert done == sorted(done)
+    assert done[-1] == pytest.approx(1)
     assert (checks[0].values["images"], checks[0].values["left_out"]) == (N, 1)
     names = [check.name for check in checks]
     assert "transfer" not in names

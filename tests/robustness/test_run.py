@@ -46,3 +46,16 @@ def test_what_the_attack_saw_and_what_holds_are_counted_apart():
     assert found["accuracy_recheck"] == 0.5
     assert found["goal_recheck"] == 0.5
     assert found["l2_median"] == 1
+
+
+@pytest.mark.parametrize(("moved", "expected"), [(0.0, 0.5), (0.3, None)])
+def test_what_a_targeted_attack_leaves_short_of_its_target_is_right_only_if_unchanged(
+    moved, expected
+):
+    norms = {n: np.array([2.0, moved]) for n in ("l2", "linf", "l0_8_bits", "l0_visible")}
+    votes = {"votes_before": np.array([[4, 0, 0]] * 2), "votes": np.array([[0, 4, 0], [0, 0, 4]])}
+    success = np.array([True, False])
+    found = summary(
+        {"label": np.zeros(2, int), "target": np.ones(2, int), "success": success} | votes | norms
+    )
+    assert found["accuracy_seen"] == expected

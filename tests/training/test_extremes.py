@@ -25,8 +25,9 @@ def trained(cfg, directory, **options):
     data = dataclasses.replace(cfg.data, held_out_images=cfg.data.train_images)
     cfg = dataclasses.replace(cfg, data=data)
     directory.mkdir(exist_ok=True)
-    every = {"eval_every": 1, "checkpoint_every": 1, "axis": 1, "on_epoch": lambda *_: None}
-    (outcome,) = train_runs({cfg: directory}, **every, **options).values()
+    every = {"eval_every": 1, "checkpoint_every": 1, "axis": 1}
+    silent = {"on_epoch": lambda *_: None, "requested": lambda: 0}
+    (outcome,) = train_runs({cfg: directory}, **every, **silent, **options).values()
     return outcome
 
 

@@ -12,7 +12,7 @@ from vibx.attacks.per_image import Classify, over_images
 
 L0_8_BITS = 0.5 / 255  # a smaller change does not survive rounding to 8 bits
 L0_VISIBLE = 0.05
-CHUNK = 256  # images classified at a time; bounds memory
+CHUNK, ANSWERS = 256, 100  # images classified at a time, and of each so often; bounds memory
 INDEPENDENT = 2**31 - 1  # folded into keys: no attack's noise, not even under its own keys
 
 
@@ -61,7 +61,7 @@ def reevaluate(
 
     def votes(image: Array, key: Array) -> Int[Array, "classes"]:
         noise = jax.random.split(jax.random.fold_in(key, INDEPENDENT), repeats)
-        logits = jax.vmap(classify, in_axes=(None, 0))(image, noise)
+        logits = jax.lax.map(functools.partial(classify, image), noise, batch_size=ANSWERS)
         predicted = jnp.argmax(logits, axis=1, keepdims=True)
         return jnp.sum(predicted == jnp.arange(logits.shape[1]), axis=0)
 

@@ -3,24 +3,31 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
+from vibx.data.images import DataError
 from vibx.display import MESSAGES
-from vibx.errors import DamagedError
+from vibx.errors import DamagedError, LockedError
+from vibx.store import StoredRun
 
 
 @contextlib.contextmanager
-def named_in(problems: list[str]) -> Iterator[None]:
-    """Keep what is damaged as a line, so that the work on the others goes on."""
+def named_in(problems: list[str], run: StoredRun) -> Iterator[None]:
+    """Keep as a line why a run cannot be worked on, so that the work on the others goes on.
+
+    It is damaged, or another process's, or its data set is not there.
+    """
     try:
         yield
-    except DamagedError as error:
+    except (DamagedError, LockedError) as error:
         problems.append(str(error))
+    except DataError as error:
+        problems.append(f"{run.record['run_id']}: {error}")
 
 
 def end(problems: Sequence[str]) -> None:
-    """Name what is damaged, a line each.
+    """Name what could not be used, a line each.
 
     Raises:
-      DamagedError: something is; the last line.
+      DamagedError: there is something; the last line.
     """
     for problem in problems[:-1]:
         MESSAGES.print(problem, soft_wrap=True, markup=False)

@@ -6,13 +6,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vibx import config, store
+from vibx.choices import require
 from vibx.commands import end, named_in
 from vibx.display import RESULTS, fraction_bar, show_warnings
 from vibx.errors import going_through
 from vibx.experiments import read_attack
 from vibx.files import lock
 from vibx.report.screen import attack_table, audit_table
-from vibx.robustness.config import AttackConfig, Audit, parse_attack
+from vibx.robustness.config import AttackConfig, AttackExecution, Audit, parse_attack
 
 
 def check(cfg: DictConfig) -> None:
@@ -25,22 +26,44 @@ def check(cfg: DictConfig) -> None:
 
 
 def main(cfg: DictConfig) -> None:
-    """Attack the chosen runs and print what came of it."""
+    """Attack the chosen runs and print what came of it, also if it ends early."""
     attack, execution = parse_attack(cfg)
     show_warnings()
-    chosen, problems = store.select(Path(execution.root), execution.runs)
+    chosen, problems = chosen_runs(execution)
+    ready = []
     for run in chosen:
-        attack.check_sizes(config.parse_config(run.record["config"]))
+        with named_in(problems, run):
+            attack.check_sizes(config.parse_config(run.record["config"]))
+            if execution.force or not store.is_finished(store.attack_directory(run, attack.name)):
+                store.require_weights(run)
+            ready.append(run)
     results: list[store.Record] = []
-    for run in chosen:
-        with going_through(results), named_in(problems):
-            results.append(attacked(run, attack, force=execution.force))
-    if isinstance(attack.attack, Audit):
-        for result in results:
-            RESULTS.print(audit_table(result))
-    elif results:
-        RESULTS.print(attack_table(results))
+    try:
+        for run in ready:
+            with going_through(results), named_in(problems, run):
+                results.append(attacked(run, attack, force=execution.force))
+    finally:
+        if isinstance(attack.attack, Audit):
+            for result in results:
+                RESULTS.print(audit_table(result))
+        elif results:
+            RESULTS.print(attack_table(results))
     end(problems)
+
+
+def chosen_runs(execution: AttackExecution) -> store.Found:
+    """The runs that are to be attacked, or the exported one.
+
+    Raises:
+      ConfigError: `weights` is not the directory of an exported run.
+      RunError: no run matches, or (DamagedError) the exported one is not as it was written.
+    """
+    if execution.weights is None:
+        return store.select(Path(execution.root), execution.runs)
+    directory = Path(execution.weights).absolute()
+    there = (directory / store.WEIGHTS).exists() and store.is_finished(directory)
+    require(there, "weights", execution.weights, "the directory of a run that vibx export wrote")
+    return store.Found([store.StoredRun(directory, store.read_record(directory))], [])
 
 
 def attacked(run: store.StoredRun, attack: AttackConfig, *, force: bool) -> store.Record:

@@ -39,13 +39,16 @@ def main(cfg: DictConfig) -> None:
     from vibx.training.memory import require_memory  # imports jax
     from vibx.training.run import evaluate
 
+    ready = []
     for run in chosen:
-        trained = config.parse_config(run.record["config"])
-        require_memory(dataclasses.replace(trained, mc_samples=samples))
+        with named_in(problems, run):
+            trained = config.parse_config(run.record["config"])
+            require_memory(dataclasses.replace(trained, mc_samples=samples))
+            ready.append(run)
     evaluated: list[store.Record] = []
-    for run in chosen:
+    for run in ready:
         held = lock(run.directory, work="evaluated", shared=True)
-        with going_through(evaluated), named_in(problems), held:
+        with going_through(evaluated), named_in(problems, run), held:
             sections = evaluate(run, mc_samples=samples)
             store.write_evaluation(run, sections, mc_samples=samples)
             evaluated.append(run.record | sections)

@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
     root = Path(given.root)
     found = store.read_runs(root)
     chosen = store.among(found.runs, given.runs)
-    if given.runs and not chosen:
+    if given.runs and not chosen and not found.problems:
         raise RunError(f"runs={given.runs}: no finished run in {root} matches")
     if given.verify:
         problems = [line for run in chosen for line in wrong_with(run, weights=given.weights)]
@@ -49,7 +49,8 @@ def main(cfg: DictConfig) -> None:
         return
     unfinished = {} if given.runs else store.unfinished(root)
     RESULTS.print(run_table([run.record for run in chosen], unfinished))
-    RESULTS.print(f"{len(chosen)} finished, {len(unfinished)} unfinished in {root}")
+    listed = f"{len(chosen)} finished, {len(unfinished)} unfinished in {root}"
+    RESULTS.print(listed, soft_wrap=True, markup=False)
     end(found.problems)
 
 

@@ -36,7 +36,8 @@ def main(cfg: DictConfig) -> None:
         case record:
             RESULTS.print(run_summary(record))
             directory = Path(execution.root) / run.run_id
-            RESULTS.print(f"{directory}/ has the record, the history and the predictions")
+            has = "has the record, the history and the predictions"
+            RESULTS.print(f"{directory}/ {has}", soft_wrap=True, markup=False)
 
 
 def sweep(jobs: Sequence[Job], *, runs_at_once: int | None, overrides: Sequence[str]) -> None:

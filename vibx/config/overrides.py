@@ -94,13 +94,18 @@ def jobs_of(overrides: Sequence[Override]) -> list[list[str]]:
     values: dict[str, list[str]] = {}  # a key that comes later, as on the command line, counts
     for override in overrides:
         key = override.get_key_element()
-        if override.is_sweep_override():
-            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            if not values[key]:
-                raise ConfigError(f"{override.input_line}: a sweep over no values")
-        else:
-            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+        values[key] = values_of(override)
+        if not values[key]:
+            raise ConfigError(f"{override.input_line}: a sweep over no values")
     return [list(job) for job in itertools.product(*values.values())]
+
+
+def values_of(override: Override) -> list[str]:
+    """The overrides that a swept key stands for, one per value."""
+    key = override.get_key_element()
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [f"{key}={override.get_value_element_as_str()}"]
 
 
 def keys_of(words: Sequence[str]) -> set[str]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vibx.data import cache
+from vibx import files
 from vibx.data.images import DataError, DataInfo, Images, Splits, by, require_room
 
 NAMES = ("train_images", "train_labels", "test_images", "test_labels")
@@ -101,7 +101,7 @@ def version_of(path: str) -> tuple[int, int, int]:
 @functools.lru_cache(maxsize=8)  # the runs of a sweep share it
 def digest_of_version(path: str, version: tuple[int, int, int]) -> str:
     """The SHA-256 of one version of a file."""
-    return cache.sha256(Path(path))
+    return files.sha256(Path(path))
 
 
 @functools.lru_cache(maxsize=8)
@@ -134,8 +134,9 @@ def info_of_version(path: str, version: tuple[int, int, int]) -> DataInfo:
 
 def header(archive: zipfile.ZipFile, name: str) -> Header:
     """The header of an array."""
-    names = [entry.removesuffix(".npy") for entry in archive.namelist()]
-    if name not in names:
+    entries = archive.namelist()
+    if f"{name}.npy" not in entries:
+        names = [entry.removesuffix(".npy") for entry in entries if entry.endswith(".npy")]
         there = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise DataError(f"no array named {name}: it has {there or 'none'}")
     with archive.open(f"{name}.npy") as file:

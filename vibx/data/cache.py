@@ -5,7 +5,6 @@ that an entry is there whole or not at all.
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ import numpy as np
 import platformdirs
 
 from vibx.data.images import DataError
+from vibx.files import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Arrays = dict[str, np.ndarray]
 SUMS = "SHA256SUMS"
 
 
-class DamagedError(Exception):
+class DamagedEntryError(Exception):
     """A cached file is not what was stored."""
 
 
@@ -47,7 +47,7 @@ def cached(entry: str, names: Sequence[str], prepare: Callable[[Path], Arrays]) 
     """
     cache = directory()
     try:
-        with contextlib.suppress(FileNotFoundError, DamagedError):
+        with contextlib.suppress(FileNotFoundError, DamagedEntryError):
             return read(cache / entry, names)
         cache.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache / f"{entry}.lock"):  # TFDS cannot prepare twice at once
@@ -62,7 +62,7 @@ def read_or_store(entry: Path, names: Sequence[str], prepare: Callable[[Path], A
         return read(entry, names)  # another process may have prepared it while this one waited
     except FileNotFoundError:
         pass
-    except DamagedError as damage:
+    except DamagedEntryError as damage:
         logger.warning("%s; preparing it again", damage)
     work = entry.with_name(f"{entry.name}.partial")
     shutil.rmtree(work, ignore_errors=True)  # a killed process may have left one
@@ -82,13 +82,13 @@ def read(entry: Path, names: Sequence[str]) -> Arrays:
 
     Raises:
         FileNotFoundError: it is not there.
-        DamagedError: a file differs from its digest.
+        DamagedEntryError: a file differs from its digest.
     """
     sums = (entry / SUMS).read_text("ascii", errors="replace").split("\n")
     paths = {name: entry / f"{name}.npy" for name in names}
     for path in paths.values():
         if sum_line(path) not in sums:
-            raise DamagedError(f"{path} does not match its checksum in {SUMS}")
+            raise DamagedEntryError(f"{path} does not match its checksum in {SUMS}")
     return {name: np.load(path) for name, path in paths.items()}
 
 
@@ -104,9 +104,3 @@ def store(entry: Path, arrays: Arrays) -> None:
 def sum_line(path: Path) -> str:
     """As sha256sum writes it."""
     return f"{sha256(path)}  {path.name}"
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """What the commands show of records: a run's summary, tables of runs and of attacks."""
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
@@ -78,7 +79,7 @@ def run_table(records: list[Record], problems: dict[str, str] | None = None) -> 
         values = [measure.shown(record[name].get(measure.name)) for measure in shown]
         table.add_row(record["run_id"], name, *values)
     for run_id, problem in (problems or {}).items():
-        table.add_row(run_id, problem)
+        table.add_row(run_id, escape(problem))
     return rows
 
 

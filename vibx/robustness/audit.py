@@ -414,8 +414,11 @@ def audit(
     averaging = {more: classify_with(more) for more in (MORE * samples, round(MOST * samples))}
     white_box_work = part_of(on_progress, 0, WHITE_BOX_WORK)
     norms, checks = white_box_checks(settings, subject, averaging, white_box_work)
-    for found in budget_checks(settings, subject, norms, classify_with(None), transfer_from):
+    left = len(CRITERIA) - len(checks) - (transfer_from is None)
+    rest = part_of(on_progress, WHITE_BOX_WORK, 1 - WHITE_BOX_WORK)
+    others = budget_checks(settings, subject, norms, classify_with(None), transfer_from)
+    for number, found in enumerate(others, 1):
         checks.append(found)
-        on_progress(len(checks) / len(CRITERIA))
+        rest(number / left)
     counts = {"images": len(rows), "left_out": len(labels) - len(rows)}
     return [found._replace(values={**found.values, **counts}) for found in checks]

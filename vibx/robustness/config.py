@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -140,9 +139,6 @@ class AttackExecution:
         if self.weights is not None:
             require(not self.runs, "runs", self.runs, "empty beside weights, which are of one run")
             expand_paths(self, "weights")
-            exported = Path(self.weights).absolute()
-            object.__setattr__(self, "root", str(exported.parent))
-            object.__setattr__(self, "runs", exported.name)
 
 
 def parse_attack(cfg: DictConfig) -> tuple[AttackConfig, AttackExecution]:

@@ -67,7 +67,9 @@ def attack_run(
         **measured,
         "provenance": store.provenance(device=device_name(), start=start, end=utc_now()),
     }
-    return store.write_record(directory, record)
+    record = store.write_record(directory, record)
+    shutil.rmtree(directory / PARTS, ignore_errors=True)
+    return record
 
 
 @found_by_schema
@@ -114,7 +116,6 @@ def _(
     exact = exact_answers(run, cfg, arrays) if cfg.attack.votes_decide else {}
     there = {name: values for name, values in exact.items() if values is not None}
     write_arrays(directory / store.ADVERSARIAL, **arrays, **there)
-    shutil.rmtree(parts)
     means = {name: None if v is None else float(v.mean()) for name, v in exact.items()}
     return summary(arrays) | means
 
@@ -153,6 +154,7 @@ def _(
 ) -> dict[str, Any]:
     assert cfg.samples is not None  # AttackConfig refuses it
     attacked, labels = attack_tasks(run, cfg)
+    source = transfer_source(run, settings.transfer_from)
     try:
         checks = audit(
             settings,
@@ -161,30 +163,51 @@ def _(
             labels,
             samples=cfg.samples,
             repeats=cfg.rechecks,
-            transfer_from=transfer_source(run, settings.transfer_from),
+            transfer_from=source and classifier_of_other(source),
             on_progress=on_progress,
         )
     except NothingToAttackError as error:
         raise store.RunError(f"{run.directory}: {error}") from error
-    return {"checks": [check._asdict() for check in checks]}
+    return {
+        "checks": [check._asdict() for check in checks],
+        "transfer_from": source and source.record["run_id"],
+    }
 
 
-def transfer_source(run: store.StoredRun, conditions: str | None) -> Classify | None:
-    """The first run on the same data set that satisfies conditions, as a classifier without noise.
+def transfer_source(run: store.StoredRun, conditions: str | None) -> store.StoredRun | None:
+    """The run on the same data set that satisfies conditions; of several that of the same recipe.
+
+    None without conditions, and for a run that satisfies them itself.
 
     Raises:
-      RunError: there is none.
+      RunError: there is none, or several.
     """
     if conditions is None:
         return None
-    found = store.select(run.directory.parent, conditions, key="attack.transfer_from").runs
+    key = "attack.transfer_from"
+    found = store.select(run.directory.parent, conditions, key=key).runs
+    if run.directory in [source.directory for source in found]:
+        return None
     own = data_info(run)
-    for source in found:
-        info = data_info(source)
-        if (info, info.source) == (own, own.source):
-            with lock(source.directory, work="attacked", shared=True):
-                return classifier_of(source, None)
-    raise store.RunError(f"attack.transfer_from={conditions}: no run on {own.source}")
+    on_data = [s for s in found if (data_info(s), data_info(s).source) == (own, own.source)]
+    if not on_data:
+        raise store.RunError(f"{key}={conditions}: no run on {own.source}")
+    sources = [source for source in on_data if recipe(source) == recipe(run)] or on_data
+    if len(sources) > 1:
+        names = " and ".join(source.directory.name for source in sources[:2])
+        raise store.RunError(f"{key}={conditions}: both {names}; has to be one run")
+    return sources[0]
+
+
+def recipe(run: store.StoredRun) -> list[Any]:
+    """How a run was trained."""
+    return [run.record["config"][key] for key in ("optimizer", "epochs", "batch_size")]
+
+
+def classifier_of_other(source: store.StoredRun) -> Classify:
+    """Another run's classifier without noise."""
+    with lock(source.directory, work="attacked", shared=True):
+        return classifier_of(source, None)
 
 
 def data_info(run: store.StoredRun) -> DataInfo:
@@ -199,7 +222,7 @@ def attack_images(
 
     `votes_before` and `votes` count, class by class, the model's answers to the original and to
     the adversarial image under noise that is independent of the attack's. `success` is what the
-    attack saw; an attack within a budget looks at no answer and has none.
+    attack saw; one within a budget that does not know the noise looks at no answer and has none.
     """
     images, goal, keys = tasks
     adversarial, found = perturb(cfg.attack, classify, tasks, on_progress=on_progress)
@@ -259,7 +282,8 @@ def summary(arrays: Arrays) -> dict[str, Any]:
     """What metrics.json says of an attack; accuracies are fractions of all its images.
 
     `accuracy_seen`: right before, and by what the attack saw still afterwards; null for an attack
-    that does not look. `accuracy_recheck` and `goal_recheck`, of the images re-evaluated under
+    that does not look, and for one that left changed images short of their targets, which may be
+    of a third class. `accuracy_recheck` and `goal_recheck`, of the images re-evaluated under
     independent noise: the mean share of answers that are the true class, or what it wanted.
     Norms are medians over the images on which it saw a success, all if it does not look, in pixels
     of range 1.
@@ -272,7 +296,9 @@ def summary(arrays: Arrays) -> dict[str, Any]:
     success = arrays.get("success")
     seen, counted = None, np.ones(len(labels), bool)
     if success is not None:
-        seen, counted = float(np.mean(~success & (right_before >= 0.5))), success
+        counted = success
+        if untargeted or not arrays["l2"][~success].any():
+            seen = float(np.mean(~success & (right_before >= 0.5)))
     return {
         "n": len(labels),
         "accuracy_before": float(right_before.mean()),

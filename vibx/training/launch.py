@@ -6,15 +6,21 @@ together where that is faster, and one after another through it where it is not.
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterator, Sequence
+import os
+import signal
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from vibx import store
+from vibx.choices import require
 from vibx.config import Config, Execution
 from vibx.display import RESULTS, TrainingDisplay, show_warnings
 from vibx.errors import Interrupted, LockedError, UserError
 
 logger = logging.getLogger("vibx")
+
+UNREADABLE = "[", "\\"  # of a path, by the pattern in which orbax looks for its own files
 
 Job = tuple[Config, Execution]
 Outcomes = dict[str, store.Record | Exception]
@@ -31,9 +37,11 @@ def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
       runs_at_once: most runs to train together. None: one on a CPU, elsewhere as many as fit.
 
     Raises:
+      ConfigError: the runs do not fit into memory, or their checkpoints could not be read back.
       Interrupted: SIGINT or SIGTERM came; what was being trained is saved.
     """
     show_warnings()
+    refuse_unreadable(execution.root for _, execution in jobs)
     outcomes: Outcomes = {}
     for cfg, execution in jobs:
         directory = directory_of(cfg, execution)
@@ -47,12 +55,51 @@ def launch(jobs: Sequence[Job], *, runs_at_once: int | None = None) -> Outcomes:
     pending = {cfg for cfg, _ in jobs if cfg.run_id not in outcomes}
     if pending:
         refuse_too_large(pending, runs_at_once=runs_at_once)
-        with TrainingDisplay([cfg.epochs for cfg in pending]) as display:
+        display = TrainingDisplay([cfg.epochs for cfg in pending])
+        with display, stop_requests() as requested:
             for group, execution in groups(jobs, runs_at_once=runs_at_once):
                 unfinished = [cfg for cfg in group if cfg in pending]
-                if unfinished:
-                    outcomes |= train_group(unfinished, execution, display, at_once=len(group))
+                if not unfinished:
+                    continue
+                if stop := requested():  # came after the last epoch of the group before
+                    left = sum(cfg.run_id not in outcomes for cfg in pending)
+                    message = f"{left} runs are not started; the same command goes on"
+                    raise Interrupted(message, number=stop)
+                outcomes |= train_group(
+                    unfinished, execution, display, at_once=len(group), requested=requested
+                )
     return {cfg.run_id: outcomes[cfg.run_id] for cfg, _ in jobs}
+
+
+def refuse_unreadable(roots: Iterable[str]) -> None:
+    """Refuse paths below which orbax does not find the checkpoints that it has written.
+
+    Raises:
+      ConfigError: there is one.
+    """
+    for path in map(os.path.abspath, roots):
+        unreadable = [character for character in UNREADABLE if character in path]
+        require(not unreadable, "root", path, f"without {' and '.join(unreadable)}")
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[Callable[[], int]]:
+    """Turn SIGINT and SIGTERM into a request to stop, its number; the second one acts at once."""
+    received: list[int] = []
+    previous = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+        logger.warning("stopping at the end of this epoch (again: at once, losing the epoch)")
+
+    for number in previous:
+        signal.signal(number, request)
+    try:
+        yield lambda: received[0] if received else 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def recorded(directory: Path) -> store.Record | Exception:
@@ -105,7 +152,12 @@ def groups(
 
 
 def train_group(
-    group: list[Config], execution: Execution, display: TrainingDisplay, *, at_once: int
+    group: list[Config],
+    execution: Execution,
+    display: TrainingDisplay,
+    *,
+    at_once: int,
+    requested: Callable[[], int],
 ) -> Outcomes:
     """Train runs together, in a program for `at_once` runs, each under its directory's lock."""
     from vibx.training.group import axis_length
@@ -125,12 +177,18 @@ def train_group(
             else:
                 places[cfg] = place
         if places:
-            outcomes |= train_locked(places, execution, display, axis=axis_length(at_once))
+            axis = axis_length(at_once)
+            outcomes |= train_locked(places, execution, display, axis=axis, requested=requested)
     return outcomes
 
 
 def train_locked(
-    places: dict[Config, Path], execution: Execution, display: TrainingDisplay, *, axis: int
+    places: dict[Config, Path],
+    execution: Execution,
+    display: TrainingDisplay,
+    *,
+    axis: int,
+    requested: Callable[[], int],
 ) -> Outcomes:
     """Train runs together under the progress display; says how a stop is taken up again."""
     from vibx.training.run import train_runs
@@ -144,6 +202,7 @@ def train_locked(
                 eval_every=execution.eval_every,
                 checkpoint_every=execution.checkpoint_every,
                 on_epoch=display,
+                requested=requested,
             )
     except Interrupted as stop:
         what = next(iter(epochs)) if len(epochs) == 1 else f"{len(epochs)} runs"

@@ -8,10 +8,8 @@ import logging
 import math
 import os
 import platform
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
@@ -119,50 +117,51 @@ def train_runs(
     eval_every: int,
     checkpoint_every: int,
     on_epoch: Callable[[str, Row], None],
+    requested: Callable[[], int],
 ) -> Outcomes:
     """Train runs that share program and data together, each to its last epoch and its record.
 
     They continue from their latest checkpoints, on a run axis of that length. `on_epoch` sees the
-    run_id and every new row of history.csv. A run that fails (its objective is not finite, its
-    directory cannot be written) leaves its error in place of a record, and the others go on.
+    run_id and every new row of history.csv. `requested` gives the number of the signal to stop by,
+    or 0. A run that fails (its objective is not finite, its directory cannot be written) leaves its
+    error in place of a record, and the others go on.
 
     Raises:
       DataError: the data set cannot be had.
-      Interrupted: SIGINT or SIGTERM came; the epoch was finished and saved.
+      Interrupted: a stop was requested; the epoch was finished and saved.
     """
     outcomes: Outcomes = {}
     group: list[Run] = []
     starts: list[Saved] = []
     data = dataset(next(iter(directories)).data)
-    with stop_requests() as requested:
-        for cfg, directory in directories.items():
-            with own_failure(cfg, outcomes):
-                run = Run(cfg, directory, runs_at_once=axis)
-                starts.append(run.start())
-                group.append(run)
-        cfgs = [run.cfg for run in group]
-        for epochs in train(cfgs, data.train, starts, axis=axis) if group else ():
-            stop = requested()
-            for epoch in epochs:
-                run = group[epoch.run]
-                if run.cfg in outcomes:
-                    continue
-                last = epoch.number == run.cfg.epochs
-                evaluate = last or epoch.number % eval_every == 0
-                save = last or bool(stop) or epoch.number % checkpoint_every == 0
-                with own_failure(run.cfg, outcomes), going_through(epochs):
-                    row = run.record_epoch(epoch, data, evaluate=evaluate, save=save)
-                    on_epoch(run.cfg.run_id, row)
-            going_on = [e for e in epochs if group[e.run].cfg not in outcomes]
-            if not going_on:
-                break
-            if stop and any(e.number < group[e.run].cfg.epochs for e in going_on):
-                number, total = going_on[-1].number, group[-1].cfg.epochs
-                raise Interrupted(f"saved after epoch {number} of {total}", number=stop)
-        for run in group:
-            if run.cfg not in outcomes:
-                with own_failure(run.cfg, outcomes), going_through(run.history):
-                    outcomes[run.cfg] = run.finish(data)
+    for cfg, directory in directories.items():
+        with own_failure(cfg, outcomes):
+            run = Run(cfg, directory, runs_at_once=axis)
+            starts.append(run.start())
+            group.append(run)
+    cfgs = [run.cfg for run in group]
+    for epochs in train(cfgs, data.train, starts, axis=axis) if group else ():
+        stop = requested()
+        for epoch in epochs:
+            run = group[epoch.run]
+            if run.cfg in outcomes:
+                continue
+            last = epoch.number == run.cfg.epochs
+            evaluate = last or epoch.number % eval_every == 0
+            save = last or bool(stop) or epoch.number % checkpoint_every == 0
+            with own_failure(run.cfg, outcomes), going_through(epochs):
+                row = run.record_epoch(epoch, data, evaluate=evaluate, save=save)
+                on_epoch(run.cfg.run_id, row)
+        going_on = [e for e in epochs if group[e.run].cfg not in outcomes]
+        if not going_on:
+            break
+        if stop and any(e.number < group[e.run].cfg.epochs for e in going_on):
+            number, total = going_on[-1].number, group[-1].cfg.epochs
+            raise Interrupted(f"saved after epoch {number} of {total}", number=stop)
+    for run in group:
+        if run.cfg not in outcomes:
+            with own_failure(run.cfg, outcomes), going_through(run.history):
+                outcomes[run.cfg] = run.finish(data)
     return outcomes
 
 
@@ -307,23 +306,3 @@ def processor() -> str:
 def utc_now() -> str:
     """The time as stored in records."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], int]]:
-    """Turn SIGINT and SIGTERM into a request to stop, its number; the second one acts at once."""
-    received: list[int] = []
-    previous = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
-        logger.warning("stopping at the end of this epoch (again: at once, losing the epoch)")
-
-    for number in previous:
-        signal.signal(number, request)
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -19,7 +19,7 @@ from vibx.training.optimizer import averaged, averaging_span, direction, learnin
 from vibx.training.state import TrainState, initial_state, model_definition, state_shape
 from vibx.training.streams import Stream, stream
 
-MEMORY_SHARE = 0.8  # of what is free on a device, for the runs trained at once
+MEMORY_SHARE = 0.8  # of a device's, for the runs trained at once
 
 
 class Measurements(NamedTuple):
@@ -135,8 +135,8 @@ def runs_that_fit(cfg: Config) -> int:
     if need is None or not all(memory):  # a device that does not tell
         return len(memory)
     per_run = need.temp_size_in_bytes + need.output_size_in_bytes
-    free = min(stats["bytes_limit"] - stats["bytes_in_use"] for stats in memory)
-    return len(memory) * max(1, int(MEMORY_SHARE * free / per_run))
+    limit = min(stats["bytes_limit"] for stats in memory)  # in use now or not: groups stay the same
+    return len(memory) * max(1, int(MEMORY_SHARE * limit / per_run))
 
 
 def compiler_options() -> dict[str, bool]:
