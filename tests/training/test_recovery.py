@@ -97,6 +97,19 @@ def test_a_damaged_newest_checkpoint_is_told_and_the_run_ends_in_the_same_bits(
     assert_same_run(directory, whole / cfg.run_id)
 
 
+def test_a_resumed_run_names_the_processes_that_trained_it_before(cfg, whole, tmp_path):
+    directory = tmp_path / cfg.run_id
+    for epoch in (1, 2):
+        train_until(directory, cfg, epoch)
+    train(tmp_path, cfg)
+    provenance = store.read_record(directory)["provenance"]
+    first, second = provenance["resumed_after"]
+    assert first["start"] <= second["start"] <= provenance["start"]
+    for key in ("vibx", "git_commit", "device"):
+        assert first[key] == second[key] == provenance[key]
+    assert "resumed_after" not in store.read_record(whole / cfg.run_id)["provenance"]
+
+
 @pytest.mark.parametrize("history", [None, "", "epoch,step\n9,9\n"])
 def test_the_history_of_an_unfinished_run_is_that_of_its_checkpoint(cfg, whole, tmp_path, history):
     directory = tmp_path / cfg.run_id

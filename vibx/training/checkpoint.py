@@ -6,6 +6,7 @@ that says which run and epoch it is of, has the history, and is sealed with the 
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +29,15 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs tracebacks th
 
 
 class Saved(NamedTuple):
-    """A run after some epochs; its state is None before the first one."""
+    """A run after some epochs, and the provenance of each process that trained them.
+
+    The state is None before the first one.
+    """
 
     epoch: int
     state: TrainState | None
     history: list[Row]
+    processes: Sequence[dict[str, Any]] = ()
 
 
 class Checkpoints:
@@ -87,7 +92,8 @@ class Checkpoints:
         except Exception as error:  # of whatever version of orbax wrote or reads it
             raise DamagedError(other) from error
         self._latest = epoch
-        return Saved(epoch, TrainState(**jax.device_get(state)), manifest["history"])
+        state = TrainState(**jax.device_get(state))
+        return Saved(epoch, state, manifest["history"], manifest.get("processes", []))
 
     def save(self, saved: Saved) -> None:
         """Write a checkpoint, and keep it and the whole one before it.
@@ -109,6 +115,7 @@ class Checkpoints:
                 "epoch": saved.epoch,
                 "arrays": arrays_of(saved.state),
                 "history": saved.history,
+                "processes": list(saved.processes),
             }
             files = sorted(str(p.relative_to(partial)) for p in partial.rglob("*") if p.is_file())
             write_sealed(partial / store.MANIFEST, content, files=files)

@@ -36,6 +36,7 @@ from vibx.training.weights import read_weights
 logger = logging.getLogger(__name__)
 
 EMBEDDED_IMAGES = 1000  # Figure 2
+OF_PROCESS = "vibx", "git_commit", "device", "start"  # said of each that trained a run in turn
 
 Outcomes = dict[Config, store.Record | Exception]
 
@@ -54,6 +55,7 @@ class Run:
         self.directory = directory
         self.checkpoints = Checkpoints(directory, cfg)
         self.history: list[Row] = []
+        self.processes: list[dict[str, Any]] = []  # this one is the last
 
     def start(self) -> Saved:
         """Where the run goes on: its latest checkpoint, or before the first epoch.
@@ -63,6 +65,8 @@ class Run:
         """
         saved = self.checkpoints.latest()
         self.history = list(saved.history)
+        own = store.provenance(device=device_name(), start=self.started, end=utc_now())
+        self.processes = [*saved.processes, {key: own[key] for key in OF_PROCESS}]
         store.write_config(self.directory, self.cfg.to_dict())
         return saved
 
@@ -78,7 +82,8 @@ class Run:
             row |= held_out_columns(self.cfg, parameters, data)
         self.history.append(row)
         if save:
-            self.checkpoints.save(Saved(epoch.number, epoch.state, self.history))
+            saved = Saved(epoch.number, epoch.state, self.history, self.processes)
+            self.checkpoints.save(saved)
             store.write_history(self.directory, self.history)  # after it: promises a checkpoint
         return row
 
@@ -92,6 +97,8 @@ class Run:
         store.write_history(self.directory, saved.history)
         record = make_record(self.cfg, sections, saved.history, start=self.started)
         record["provenance"]["runs_at_once"] = self.runs_at_once
+        if len(self.processes) > 1:
+            record["provenance"]["resumed_after"] = self.processes[:-1]
         self.checkpoints.keep_latest()  # first: what has a record is not looked at again
         record = store.write_record(self.directory, record)
         logger.info("finished %s", self.cfg.run_id)
