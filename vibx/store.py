@@ -72,6 +72,7 @@ LEFT = (CONFIG, HISTORY, PREDICTIONS, EMBEDDING, ADVERSARIAL, WEIGHTS, CARD)  # 
 
 PATHS = "root=", "output=", "weights="  # arguments that are of one machine
 CHECKPOINT_REMEDY = "train that run again with force=true"
+WEIGHTS_REMEDY = "export them again with vibx export"
 
 
 def write_record(directory: Path, record: Record) -> Record:
@@ -161,7 +162,8 @@ def has_weights(run: StoredRun) -> bool:
 def require_weights(run: StoredRun) -> None:
     """Raise RunError where a run has no weights."""
     if not has_weights(run):
-        raise RunError(f"{run.directory} has no weights: {CHECKPOINT_REMEDY}")
+        remedy = WEIGHTS_REMEDY if "exported" in run.record else CHECKPOINT_REMEDY
+        raise RunError(f"{run.directory} has no weights: {remedy}")
 
 
 def has_whole_checkpoint(directory: Path, run_id: str) -> bool:

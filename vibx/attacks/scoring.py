@@ -12,7 +12,7 @@ from vibx.attacks.per_image import Classify, over_images
 
 L0_8_BITS = 0.5 / 255  # a smaller change does not survive rounding to 8 bits
 L0_VISIBLE = 0.05
-CHUNK, ANSWERS = 256, 100  # images classified at a time, and of each so often; bounds memory
+CHUNK, ANSWERS = 256, 128  # images classified at a time, and of each so often; bounds memory
 INDEPENDENT = 2**31 - 1  # folded into keys: no attack's noise, not even under its own keys
 
 

@@ -9,6 +9,7 @@ from safetensors.numpy import load, save
 
 from vibx import config, store
 from vibx.config import Config
+from vibx.files import FILES, read_listed
 from vibx.training.checkpoint import Checkpoints
 from vibx.training.state import Parameters, evaluated_parameters, state_shape
 
@@ -30,7 +31,8 @@ def read_weights(run: store.StoredRun) -> Parameters:
 
 def read_exported(run: store.StoredRun, cfg: Config) -> Parameters:
     """The weights in a safetensors file, as float32."""
-    arrays = load(store.read_file(run, store.WEIGHTS))
+    listed = run.record[FILES]
+    arrays = load(read_listed(run.directory, store.WEIGHTS, listed, remedy=store.WEIGHTS_REMEDY))
     found = {name: np.float32(array) for name, array in arrays.items()}
     shapes = state_shape(cfg).parameters
     expected = {name: leaf.shape for name, leaf in named(shapes)}
