@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.processes import ROOT, SLOW, TINY, VIBX, epochs_saved, records, start, wait_for
 from vibx import cli, store
-from vibx.report.screen import run_table
+from vibx.report.screen import attack_table, run_table
 
 RECORDS = ROOT / "outputs" / "paper" / "fast"
 
@@ -127,6 +127,17 @@ def test_a_reader_that_has_enough_is_no_error(args):
     assert (process.stderr.read(), process.wait()) == (b"", 0)
 
 
+def test_the_table_of_attacks_tells_what_was_seen_from_what_holds():
+    accuracies = {"accuracy_before": 0.9, "accuracy_seen": 0.1, "accuracy_recheck": 0.5}
+    attack = {"attack": {"name": "noise"}, "mode": "untargeted"}
+    result = {"run_id": "r", "attack": attack, "n": 8, "l2_median": 1.25} | accuracies
+    screen = Console(file=io.StringIO(), width=160)
+    screen.print(attack_table([result]))
+    (row,) = [line for line in screen.file.getvalue().splitlines() if "noise" in line]
+    cells = [cell.strip() for cell in row.split("│")[1:-1]]
+    assert cells == ["r", "noise, untargeted", "8", "90.00%", "10.00%", "50.00%", "1.25"]
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
 def test_runs_can_be_told_apart_on_every_screen(width):
     """And their numbers can be read: no cell is cut."""
@@ -153,3 +164,18 @@ def test_joblib_is_a_launcher_and_its_workers_end_with_the_process_that_started_
     process.wait()
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("optimizer=nope", "optimizer=nope: must be one of author, best, fast, k2/fast, k2/paper"),
+        ("optimizer=k2/nope", "optimizer=k2/nope: must be one of author, best, fast, k2/fast"),
+        ("optimizer/k2=fast", "optimizer/k2=fast: is written optimizer=k2/fast"),
+        ("hydra/launcher=nope", "hydra/launcher=nope: must be one of basic, "),
+    ],
+)
+def test_a_choice_that_is_not_there_is_told_with_those_that_are(said, word, message):
+    code, _, errors = said("train", word)
+    assert code == 2
+    assert message in errors

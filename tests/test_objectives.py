@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
-from vibx.objectives import objective
+from vibx.objectives import deterministic_logits, objective
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -220,3 +220,18 @@ def test_a_regulariser_of_strength_zero_is_maximum_likelihood(regulariser):
     weights = float64_weights(cfg)
     found = compiled_terms(cfg, weights)().objective
     np.testing.assert_allclose(found, -of_label(numpy_log_q(weights)), rtol=1e-12)
+
+
+def test_dropout_drops_at_its_rate_and_anew_with_each_key():
+    cfg = tiny.deterministic(tiny.dropout(0.4))
+    weights = float64_weights(cfg)
+
+    @jax.jit
+    def both(key):
+        model = tiny.model(cfg, weights)
+        logits = deterministic_logits(model, X, dropout_key=key, dropout_rate=0.4)
+        return terms(cfg, weights, key=key).distortion, logits
+
+    for key in jax.random.split(KEY, 2):
+        found, logits = jax.device_get(both(key))
+        np.testing.assert_allclose(found, -of_label(tiny.log_softmax(logits)), rtol=1e-12)

@@ -331,3 +331,10 @@ def test_the_commit_is_that_of_the_package_and_not_of_a_project_around_it(tmp_pa
     done = [sys.executable, "-c", script]
     said = subprocess.run(done, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert said.stdout == f"{package / 'store.py'} None\n"
+
+
+@pytest.mark.parametrize(("changed", "said"), [("", "abc"), (" M store.py", "abc+")])
+def test_the_commit_of_a_changed_package_is_marked(monkeypatch, changed, said):
+    answers = {"rev-parse": "abc", "status": changed}
+    monkeypatch.setattr(store, "_git", lambda verb, *_: answers.get(verb, ""))
+    assert store._git_commit() == said

@@ -201,7 +201,7 @@ def plain(error: BaseException | None, program: str) -> str:
 
     message = str(error)
     unknown = re.match(r"Could not (?:override|append|delete).*? '(.+?)'", message)
-    choice = re.search(r"Could not (?:find|load) '(?:.*?/)?(\w+)/(.*?)'", message)
+    choice = re.search(r"Could not (?:find|load) '((?:hydra/)?\w+)/(.*?)'", message)
     if unknown:
         return f"no such key: {unknown[1]}; {program} --help lists them"
     if choice:
@@ -226,11 +226,14 @@ def plain(error: BaseException | None, program: str) -> str:
 def no_such_choice(group: str, name: str, message: str, program: str) -> str:
     """What there is instead of a choice; the command that has it where it is another one's."""
     from vibx import config
+    from vibx.config import overrides
 
     for command in COMMANDS:
         if (config.directory(command) / group / f"{name}.yaml").is_file():
             return f"{group}={name} is vibx {command}'s: vibx {command} {group}={name}"
     _, _, options = message.partition("Available options")
-    names = options.partition(":")[2].partition("Config search path")[0].split()
+    of_hydra = options.partition(":")[2].partition("Config search path")[0].split()
+    own = overrides.choices_of(group, program.removeprefix("vibx "))
+    names = of_hydra if group.startswith("hydra/") else own
     allowed = f"one of {', '.join(names)}" if names else f"a choice of {program} --help"
     return f"{group}={name}: must be {allowed}"

@@ -206,6 +206,19 @@ def flipped(slope, lead, size, *, noise_samples=1, restarts=2):
     return classify, apgd(classify, HEADS, norm="linf", epsilon=0.1, **options)
 
 
+def noisy_slope(x, key):
+    """The margin is the first pixel; its gradient has noise that its value has not."""
+    noise = 10 * jax.random.normal(key) * x[0]
+    return jnp.stack([x[0] + noise - jax.lax.stop_gradient(noise), jnp.zeros(())])
+
+
+def test_the_gradient_of_each_step_has_noise_of_its_own():
+    """A fixed one would lead most of the images with a wrong sign nowhere."""
+    options = {"norm": "linf", "epsilon": 0.1, "noise_samples": 1, "restarts": 1, "steps": 50}
+    found = apgd(jax.tree_util.Partial(noisy_slope), HEADS, **options)
+    assert np.mean(found.images[:, 0] < 0.45) > 0.9
+
+
 def test_the_luckiest_point_does_not_win():
     """Points that are compared under noise of their own would be ranked by it, not by the pixel.
 
@@ -229,6 +242,7 @@ def test_the_known_noise_fools_the_answer_with_it_and_not_others():
     success = found.found["success"]
     votes = np.asarray(reevaluate(classify, found.images, COIN_KEYS, repeats=50))
     assert 0 < success.mean() < 0.08
+    np.testing.assert_array_equal(success, found.found["margin"] < 0)
     assert share_of(votes, np.zeros(COINS, int))[success].mean() > 0.9
 
 

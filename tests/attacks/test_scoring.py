@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -45,3 +46,15 @@ def test_votes_are_independent():
     tiny.assert_mean(votes[:, 0] / 200, p)
     # Binomial: images have noise of their own.
     assert np.var(votes[:, 0]) == pytest.approx(200 * p * (1 - p), rel=0.6)
+
+
+def test_votes_have_noise_of_no_attack_even_under_its_keys():
+    """Such as the noise that Auto-PGD knows of a key."""
+    known = jax.random.key_data(jax.random.split(KEY)[0])
+
+    def betraying(known, x, key):
+        return jnp.eye(2)[jnp.int32((jax.random.key_data(key) == known).all())]
+
+    classify = jax.tree_util.Partial(betraying, known)
+    votes = reevaluate(classify, np.zeros((1, 4), np.float32), KEY[None], repeats=20)
+    assert np.asarray(votes).tolist() == [[20, 0]]

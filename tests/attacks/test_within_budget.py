@@ -28,7 +28,7 @@ from tests.attacks.models import (
     trained,
 )
 from vibx.attacks.black_box import spsa_gradient
-from vibx.attacks.descent import attack_within_budget, project
+from vibx.attacks.descent import attack_within_budget, project, projected_descent
 from vibx.attacks.gradient import margin_gradient, margin_gradients
 from vibx.attacks.per_image import Goal, image_keys, perturb, tasks
 from vibx.attacks.scoring import norms
@@ -154,6 +154,17 @@ def test_without_a_gradient_descent_stays_where_it_starts(norm):
     assert np.all((lengths > 0.1) & (lengths <= 0.5 + 1e-5))
     fewer = found("pgd", flat, TASKS, norm=norm, epsilon=0.5, steps=1)
     np.testing.assert_array_equal(images, fewer)
+
+
+def test_each_step_has_noise_of_its_own():
+    """With the same noise each time the path would be straight, and as long as all steps."""
+    grey, steps = jnp.full(100, 0.5), {"step_size": 0.01, "steps": 25}
+
+    def noise(x, key):
+        return jax.random.normal(key, x.shape)
+
+    end = projected_descent(noise, grey, grey, KEY, norm="l2", epsilon=1.0, **steps)
+    assert jnp.linalg.norm(end - grey) < 0.5 * 25 * 0.01
 
 
 def test_margin_gradients_are_not_masked_by_a_sure_model():

@@ -30,6 +30,8 @@ def test_a_run_leaves_its_record_and_is_then_skipped(vibx_program, vibx, tmp_pat
     assert record["provenance"]["device"].endswith(f", {os.cpu_count()} cores")
     history = pd.read_csv(run / "history.csv")
     assert history["epoch"].tolist() == [1, 2]
+    seconds = history["seconds"].sum()
+    assert record["images_per_second"] == pytest.approx(20 * 50 / seconds)
     assert history["test_error_mc"].iloc[-1] == record["test"]["error_mc"]
     predictions = np.load(run / "predictions.npz")
     assert (predictions["class_mc"] != predictions["labels"]).mean() == record["test"]["error_mc"]

@@ -55,7 +55,7 @@ def test_a_full_disk_is_told_and_with_room_the_work_goes_on(
         assert remount(f"size={ROOM}")
         redo(directory, name, expected)
         shutil.rmtree(directory)
-    tally(f"full disk: {name}", tried=len(shares), survived=len(shares))
+    tally(f"full disk: {name}", tried=len(shares))
 
 
 def test_a_checkpoint_without_room_is_one_line_and_no_record(vibx, disk, tally):
@@ -68,7 +68,7 @@ def test_a_checkpoint_without_room_is_one_line_and_no_record(vibx, disk, tally):
     assert error.startswith("vibx train: error: cannot write a checkpoint of ")
     assert processes.records(place / "runs") == {}
     assert not list(place.glob("runs/*/*partial*"))
-    tally("full disk: a checkpoint", tried=1, survived=1)
+    tally("full disk: a checkpoint", tried=1)
 
 
 def test_a_store_that_cannot_be_written_to_is_told(cache, finished_run, disk, tally):
@@ -89,7 +89,7 @@ def test_a_store_that_cannot_be_written_to_is_told(cache, finished_run, disk, ta
     for command in (["runs", "root=runs"], ["runs", "root=runs", "verify=true"]):
         assert_told(processes.run(place, *command), codes=(0,))
     assert remount("rw")
-    tally("read-only store", tried=len(commands), survived=len(commands))
+    tally("read-only store", tried=len(commands))
 
 
 def test_a_store_that_vanishes_is_told(cache, tmp_path, tally):
@@ -105,4 +105,4 @@ def test_a_store_that_vanishes_is_told(cache, tmp_path, tally):
         (directory / "runs").rename(directory / "elsewhere")
         process.join(120)
         assert_told(processes.completed((), process, streams), codes=(1,))
-    tally("store removed while it trains", tried=tried, survived=tried)
+    tally("store removed while it trains", tried=tried)

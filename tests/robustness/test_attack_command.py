@@ -5,11 +5,15 @@ import os
 import shutil
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
 from tests.processes import ROOT, TINY
+from tests.robustness.test_config import attack_config
 from vibx import cli, config
+from vibx.errors import Interrupted
+from vibx.robustness import run
 from vibx.robustness.run import transfer_source
 from vibx.store import RunError, read_runs
 
@@ -104,6 +108,52 @@ def test_success_by_votes_comes_with_the_exact_probability(trained, tmp_path, mo
     share = share if mode == "targeted" else 1 - share
     deviation = np.sqrt(share * (1 - share) / 2000 + found["goal_probability_error"] ** 2)
     assert (np.abs(found["goal_probability"] - share) < 4.5 * deviation + 1e-3).all()
+
+
+def test_an_interrupted_attack_goes_on_behind_its_last_part(trained, tmp_path, monkeypatch):
+    sizes, attack_images = [], run.attack_images
+
+    def stopped(classify, cfg, tasks, **options):
+        sizes.append(len(tasks.image))
+        if len(sizes) == 2:
+            raise Interrupted("stopped")
+        return attack_images(classify, cfg, tasks, **options)
+
+    monkeypatch.setattr(run, "PART", 5)
+    monkeypatch.setattr(run, "attack_images", stopped)
+    command = ["attack", "root=runs", "attack=noise", "n=8"]
+    assert [trained(*command).returncode for _ in range(2)] == [130, 0]
+    assert sizes == [5, 3, 3]  # the first part is not attacked again
+    assert list(arrays(tmp_path)["index"]) == list(range(8))
+    assert not list(tmp_path.glob("runs/*/attacks/*/parts"))
+
+
+def test_a_part_is_used_only_as_it_was_written(tmp_path):
+    own = {"run_id": "r", "attack": "a", "start": 0}
+    run.write_part(tmp_path, own, {"l2": np.arange(3.0)})
+    np.testing.assert_array_equal(run.read_part(tmp_path, own)["l2"], np.arange(3.0))
+    assert run.read_part(tmp_path, own | {"run_id": "other"}) is None
+    (tmp_path / "00000.npz").write_bytes(b"")
+    assert run.read_part(tmp_path, own) is None
+
+
+def test_an_images_key_is_of_its_index_and_the_seed(cache, finished_run):
+    (attacked,) = read_runs(finished_run / "runs").runs
+
+    def keys(**changes):
+        tasks, _ = run.attack_tasks(attacked, attack_config(**changes))
+        return np.asarray(jax.random.key_data(tasks.key))
+
+    some = keys(images=(3, 10))
+    np.testing.assert_array_equal(keys(images=(10,)), some[1:])
+    assert (keys(images=(3, 10), seed=1) != some).any(axis=1).all()
+
+
+def test_a_sweep_of_attacks_goes_on_behind_one_that_fails(trained, tmp_path):
+    done = trained("attack", "-m", "root=runs", "attack=noise", "n=3", "weights=nowhere,null")
+    assert done.returncode == 1
+    assert "1 of 2 failed: weights=nowhere: must be the directory" in done.stderr
+    assert len(results(tmp_path)) == 1
 
 
 def test_where_answers_are_not_sampled_there_is_no_exact_probability(trained, tmp_path):
@@ -243,13 +293,14 @@ def _(settings: Fade, classify, tasks, *, on_progress) -> Adversarial:
 
 
 def test_a_new_attack_is_its_settings_its_code_and_its_yaml(vibx_program, finished_run, tmp_path):
+    """Laid out as an installed package is."""
     code = tmp_path / "code"
-    for directory in ("vibx", "conf", "hydra_plugins"):
-        shutil.copytree(ROOT / directory, code / directory)
+    for directory, place in (("vibx", "."), ("conf", "vibx"), ("hydra_plugins", ".")):
+        shutil.copytree(ROOT / directory, code / place / directory)
     with (code / "vibx" / "attacks" / "settings.py").open("a") as file:
         file.write(FADE["settings"])
     (code / "vibx" / "attacks" / "fade.py").write_text(FADE["code"])
-    (code / "conf" / "attack" / "attack" / "fade.yaml").write_text(FADE["yaml"])
+    (code / "vibx" / "conf" / "attack" / "attack" / "fade.yaml").write_text(FADE["yaml"])
     shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(code)}
     done = vibx_program("attack", "root=runs", "attack=fade", "n=6", env=environment)

@@ -57,6 +57,7 @@ MODELS = {
     "shattered": always(ripples=0.5),
     # Only the noise has a gradient, and it is zero on average.
     "hidden in noise": always(hidden=True),
+    "hidden but from the mean": lambda samples: model(hidden=samples is not None),
 }
 
 
@@ -102,6 +103,19 @@ def test_a_gradient_that_only_the_noise_has_is_caught():
     assert checks["gradients"].passed
     caught = {name for name, found in checks.items() if not found.passed}
     assert {"unbounded attack", "norm budget"} <= caught
+
+
+def test_a_gradient_that_only_the_mean_has_is_caught():
+    assert not audited("hidden but from the mean")["mean mode"].passed
+
+
+def test_variants_are_other_attacks_than_the_usual_one():
+    checks = audited("noisy")
+    averaging = checks["gradient averaging"].values
+    assert (averaging["samples_more"], averaging["samples_most"]) == (120, 1000)
+    assert len({averaging[norm] for norm in ("norm", "norm_more", "norm_most")}) == 3
+    iterations = checks["iterations"].values
+    assert iterations["norm"] != iterations["norm_twice"]
 
 
 def test_noise_that_only_the_attack_can_beat_is_told_from_robustness():

@@ -59,3 +59,4 @@ def test_what_a_targeted_attack_leaves_short_of_its_target_is_right_only_if_unch
         {"label": np.zeros(2, int), "target": np.ones(2, int), "success": success} | votes | norms
     )
     assert found["accuracy_seen"] == expected
+    assert found["goal_recheck"] == 0.5

@@ -139,3 +139,14 @@ def test_a_checkpoint_from_before_checksums_is_one_line(run):
     (store.checkpoints(run)[4] / store.MANIFEST).unlink()
     with pytest.raises(DamagedError, match=r"manifest.json: missing; train that run again"):
         Checkpoints(run, CFG).read(4)
+
+
+def test_what_a_killed_save_left_is_replaced(run):
+    left = run / store.CHECKPOINTS / ".6.partial" / "default"
+    left.mkdir(parents=True)
+    (left / "half").touch()
+    checkpoints = Checkpoints(run, CFG)
+    checkpoints.latest()
+    checkpoints.save(Saved(6, STATES[4], []))
+    assert list(store.checkpoints(run)) == [6, 4]
+    assert not list((run / store.CHECKPOINTS).glob(".*"))

@@ -125,3 +125,5 @@ def test_a_run_that_cannot_fit_is_refused_with_what_it_takes_and_what_there_is(c
     ):
         memory.require_memory(cfg)
     memory.require_memory(tiny.vib(), runs=4)
+    with pytest.raises(ConfigError, match="of 1000000000 runs at once"):
+        memory.require_memory(tiny.vib(), runs=10**9)

@@ -2,14 +2,17 @@
 
 import dataclasses
 import os
+import signal
+from types import SimpleNamespace
 
+import jax
 import pytest
 
 from tests import tiny
 from tests.processes import TINY, final_state, records
 from vibx.config import Execution
-from vibx.training.launch import groups
-from vibx.training.step import runs_that_fit
+from vibx.training.launch import groups, stop_requests
+from vibx.training.step import compiled_epoch, runs_that_fit
 
 EXECUTION = Execution(eval_every=1, checkpoint_every=1, root="runs", force=False)
 FLAGS = os.environ.get("XLA_FLAGS", "")
@@ -86,3 +89,28 @@ def test_a_run_that_fails_does_not_take_its_neighbours_along(vibx, tmp_path):
     for name, record in alone.items():
         assert together[name]["test"] == pytest.approx(record["test"], rel=1e-3)
     assert "2 finished, 1 unfinished" in vibx("runs", "root=alone").stdout
+
+
+def test_the_second_signal_goes_to_the_handler_before():
+    got = []
+    before = signal.signal(signal.SIGINT, lambda number, _: got.append(number))
+    try:
+        with stop_requests() as requested:
+            assert requested() == 0
+            signal.raise_signal(signal.SIGINT)
+            assert (requested(), got) == (signal.SIGINT, [])
+            signal.raise_signal(signal.SIGINT)
+            assert got == [signal.SIGINT]
+        signal.raise_signal(signal.SIGINT)
+        assert len(got) == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_on_accelerators_as_many_runs_train_at_once_as_the_smallest_holds(monkeypatch):
+    need = compiled_epoch(tiny.vib()).memory_analysis()  # compiled before jax is told of others
+    size = need.temp_size_in_bytes + need.output_size_in_bytes
+    devices = [SimpleNamespace(memory_stats=lambda n=n: {"bytes_limit": n * size}) for n in (10, 6)]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    assert runs_that_fit(tiny.vib()) == 2 * 4  # 0.8 of 6

@@ -150,6 +150,16 @@ def test_force_keeps_the_old_run_until_the_new_one_is_whole(cfg, whole, tmp_path
     assert_same_run(directory, whole / cfg.run_id)
 
 
+def test_what_an_earlier_force_left_damaged_is_of_no_use(cfg, whole, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    again = tmp_path / cfg.run_id / store.AGAIN
+    train_until(again, cfg, 2)
+    for checkpoint in store.checkpoints(again).values():
+        largest_file(checkpoint).write_bytes(b"")
+    (outcome,) = train(tmp_path, cfg, force=True).values()
+    assert not isinstance(outcome, Exception), outcome
+
+
 def test_a_run_that_is_read_is_not_replaced(cfg, whole):
     directory = whole / cfg.run_id
     before = (directory / store.METRICS).read_bytes()

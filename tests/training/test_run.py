@@ -1,5 +1,6 @@
-"""What a run leaves: the embedding of Figure 2."""
+"""What a run leaves: the embedding of Figure 2, its evaluation, its history."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,12 @@ import pytest
 
 from tests import tiny
 from vibx.data.device import scale
-from vibx.training.run import EMBEDDED_IMAGES, embedding
+from vibx.evaluation.predict import predict
+from vibx.training.loop import Epoch
+from vibx.training.run import EMBEDDED_IMAGES, embedding, history_row, measure
+from vibx.training.state import model_definition
+from vibx.training.step import Measurements
+from vibx.training.streams import Stream, stream
 
 IMAGES = tiny.images(EMBEDDED_IMAGES + 5)
 
@@ -30,3 +36,36 @@ def test_an_embedding_has_the_encodings_of_the_first_images_and_the_decoder(name
     np.testing.assert_allclose(found["cholesky"], factor, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found["decoder_kernel"], weights["decoder"]["head"]["kernel"])
     np.testing.assert_array_equal(found["decoder_bias"], weights["decoder"]["head"]["bias"])
+
+
+def test_streams_keep_their_numbers():
+    numbers = {purpose.name: purpose.value for purpose in Stream}
+    assert numbers == {"INIT": 0, "DATA": 1, "NOISE": 2, "EVALUATION": 3, "ATTACK": 4}
+
+
+def test_an_evaluation_has_the_noise_of_its_seed():
+    cfg, images = tiny.vib(), tiny.images(100)
+    weights = tiny.parameters(cfg)
+
+    def of(seed):
+        values, _ = measure(dataclasses.replace(cfg, seed=seed), weights, images)
+        return values["distortion_bits"]
+
+    key = stream(jax.random.key(0), Stream.EVALUATION)
+    expected = predict(model_definition(cfg), weights, images, key, mc_samples=cfg.mc_samples)
+    np.testing.assert_array_equal(of(0), expected["distortion_bits"])
+    assert (of(1) != of(0)).any()
+
+
+def test_a_history_row_counts_steps_and_is_in_bits():
+    nats = Measurements(np.log(2), 2 * np.log(2), None)
+    epoch = Epoch(0, 3, nats, 1e-4, 0.5, states=None, axis=1)
+    assert history_row(tiny.vib(), epoch) == {
+        "epoch": 3,
+        "step": 12,
+        "seconds": 0.5,
+        "learning_rate": 1e-4,
+        "objective_bits": pytest.approx(1),
+        "distortion_bits": pytest.approx(2),
+        "rate_bits": None,
+    }

@@ -62,6 +62,9 @@ def check(words: Sequence[str], *, command: str, sweep: bool) -> list[str]:
         value, key = word.partition("=")[2], override.get_key_element().lstrip("+~")
         if key in UNUSED:
             raise ConfigError(f"{word}: Hydra's own directory is unused; root= is where records go")
+        group, _, below = key.partition("/")
+        if below and group != "hydra" and choices_of(key, command):
+            raise ConfigError(f"{word}: is written {group}={below}/{value}")
         choices = choices_of(key, command)
         allowed = "one that is there" if key.startswith("hydra/") else one_of(choices)
         require(not (choices and value == "null"), key, value, allowed)
@@ -81,8 +84,10 @@ def check(words: Sequence[str], *, command: str, sweep: bool) -> list[str]:
 
 
 def choices_of(group: str, command: str) -> list[str]:
-    """The names of a group's choices; none of a key that is no group."""
-    return sorted(file.stem for file in (directory(command) / group).glob("*.yaml"))
+    """The names of a group's choices, `k2/fast` of one in a directory; none of another key."""
+    place = directory(command) / group
+    files = [file.relative_to(place).with_suffix("") for file in place.rglob("*.yaml")]
+    return sorted(file.as_posix() for file in files)
 
 
 def jobs_of(overrides: Sequence[Override]) -> list[list[str]]:
