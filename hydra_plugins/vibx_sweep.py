@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vibx.config.overrides import jobs_of
-from vibx.errors import ConfigError, FailedRunError, Stop
+from vibx.errors import ConfigError, FailedRunError, Stop, UserError
 
 
 class CheckedSweeper(Sweeper):
@@ -37,7 +37,7 @@ class CheckedSweeper(Sweeper):
 
         Raises:
           ConfigError: there are none, or one of them cannot be run.
-          Stop: one failed; the others went on.
+          Stop: one failed, and the others went on; or the launcher did.
         """
         grid = [f"{key}={values}" for key, values in (self.params or {}).items()]
         parser = OverridesParser.create(config_loader=self.config_loader)
@@ -51,7 +51,13 @@ class CheckedSweeper(Sweeper):
                     f"vibx {self.command} for each"
                 )
             check(composed)
-        results = self.launcher.launch(jobs, initial_job_idx=0)
+        try:
+            results = self.launcher.launch(jobs, initial_job_idx=0)
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # of whatever launcher: its workers were killed, say
+            message = f"the launcher ended: {error}; the same command goes on"
+            raise Stop from FailedRunError(message)
         raise_first_failure(results)
         return results
 

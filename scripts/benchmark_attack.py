@@ -1,6 +1,6 @@
 """Time vibx's attack of Carlini and Wagner against foolbox's, and against its own promise.
 
-    pip install 'vibx[dev]' && python scripts/benchmark_attack.py --deterministic RUN --run VIB_RUN
+    pip install -e '.[dev]' && python scripts/benchmark_attack.py --deterministic RUN --run VIB_RUN
 
 Both are names of directories of finished runs, which are only read. The settings are those of
 conf/attack/attack/carlini_wagner_l2.yaml, on the first test images, untargeted, on the CPU.
@@ -58,7 +58,7 @@ try:
     import eagerpy
     import foolbox
 except ImportError:
-    sys.exit("benchmark_attack: error: foolbox is missing: pip install 'vibx[dev]'")
+    sys.exit("benchmark_attack: error: foolbox is missing: pip install -e '.[dev]'")
 
 JITTED_IMAGES, JITTED_OVER_VIBX = 100, 4  # at least
 INSTALLED_IMAGES, INSTALLED_OVER_VIBX = 10, 40  # at least

@@ -1,6 +1,6 @@
 """Time the training epoch of `vibx train` against PyTorch and against its matrix products alone.
 
-    pip install 'vibx[benchmark]' && python scripts/benchmark_train.py
+    pip install -e '.[benchmark]' && python scripts/benchmark_train.py
 
 Three contestants take turns on the CPU, an epoch each per round, after a warm-up round:
 
@@ -44,7 +44,7 @@ try:
     import torch
     from torch.nn import functional
 except ImportError:
-    sys.exit("benchmark_train: error: torch is missing: pip install 'vibx[benchmark]'")
+    sys.exit("benchmark_train: error: torch is missing: pip install -e '.[benchmark]'")
 
 TORCH_OVER_VIBX = 1.1  # at least
 VIBX_OVER_PRODUCTS = 1.4  # at most

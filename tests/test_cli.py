@@ -14,9 +14,10 @@ from rich.console import Console
 
 from tests.processes import ROOT, SLOW, TINY, VIBX, epochs_saved, records, start, wait_for
 from vibx import cli, store
-from vibx.report.screen import attack_table, run_table
+from vibx.report.screen import attack_table, run_summary, run_table
 
 RECORDS = ROOT / "outputs" / "paper" / "fast"
+BASELINE = "maximum_likelihood-K256-seed0-b84"  # of 15 epochs
 
 
 @pytest.fixture
@@ -166,6 +167,20 @@ def test_joblib_is_a_launcher_and_its_workers_end_with_the_process_that_started_
     assert alive == []
 
 
+def test_a_launcher_whose_worker_is_killed_is_told_as_work_that_was_started(cache, tmp_path):
+    process = start(tmp_path, "train", *SLOW, "-m", "epochs=2000", "hydra/launcher=joblib")
+    wait_for(lambda: epochs_saved(tmp_path / "runs") > 0, process)
+    children = psutil.Process(process.pid).children()
+    workers = [child for child in children if "popen_loky" in " ".join(child.cmdline())]
+    assert workers
+    for worker in workers:
+        worker.kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "the launcher ended: " in errors.splitlines()[-1]
+    assert "the same command goes on" in errors.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -179,3 +194,39 @@ def test_a_choice_that_is_not_there_is_told_with_those_that_are(said, word, mess
     code, _, errors = said("train", word)
     assert code == 2
     assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "+beta=1"], "beta is there already: it is changed without a plus"),
+        (["train", "+objective=dropout"], "objective is there already: it is changed without a"),
+        (["train", "optimizer=NULL"], "optimizer=NULL: must be one of author, "),
+        (["attack", "effort=smoke_audit"], "effort=smoke_audit: it follows from scale and attack"),
+        (["evaluate", "runs=vib-K256,dropout"], "outputs/runs: no such directory"),
+    ],
+)
+def test_a_slip_is_answered_with_what_can_be_done(said, words, message):
+    code, _, errors = said(*words)
+    assert code == 2
+    assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, True),
+        ({"encoder": {"name": "mlp", "widths": [64, 64], "activation": "relu"}}, False),
+        ({"encoder": {"name": "residual", "blocks": 2}}, False),
+        ({"decoder": {"name": "mlp", "widths": [10]}}, False),
+        ({"data": {"name": "mnist", "train_images": 2000, "held_out_images": None}}, False),
+    ],
+)
+def test_the_papers_number_stands_beside_its_own_model_alone(changes, shown):
+    (run,) = [
+        run for run in store.read_runs(RECORDS).runs if run.directory.name.startswith(BASELINE)
+    ]
+    record = run.record | {"config": run.record["config"] | changes}
+    screen = Console(file=io.StringIO(), width=120)
+    screen.print(run_summary(record))
+    assert ("paper, Table 1" in screen.file.getvalue()) == shown

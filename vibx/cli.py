@@ -150,7 +150,7 @@ def read_arguments(command: str, args: list[str]) -> list[str]:
         return [*(arg for arg in args if arg not in given.overrides), *given.overrides]
     if command not in SWEEPS and (given.multirun or "hydra.mode" in keys):
         refuse(f"vibx {command} has no sweeps")
-    words = [overrides.readable(word) for word in given.overrides]
+    words = [overrides.readable(word, sweeps=command in SWEEPS) for word in given.overrides]
     sweep = given.multirun or bool(keys & {"experiment", "hydra.mode"})
     remarks = overrides.check(words, command=command, sweep=sweep)
     if remarks:
@@ -200,10 +200,15 @@ def plain(error: BaseException | None, program: str) -> str:
     from omegaconf.errors import OmegaConfBaseException
 
     message = str(error)
-    unknown = re.match(r"Could not (?:override|append|delete).*? '(.+?)'", message)
+    unknown = re.match(r"Could not (?:override|delete).*? '(.+?)'", message)
+    there = re.match(
+        r"Could not append.*? '(.+?)'|Multiple values for (\S+?)\. To override", message
+    )
     choice = re.search(r"Could not (?:find|load) '((?:hydra/)?\w+)/(.*?)'", message)
     if unknown:
         return f"no such key: {unknown[1]}; {program} --help lists them"
+    if there:
+        return f"{there[1] or there[2]} is there already: it is changed without a plus"
     if choice:
         return no_such_choice(choice[1], choice[2], message, program)
     merged = re.match("Error merging override (.*)", message)

@@ -5,6 +5,7 @@ refused.
 """
 
 import itertools
+import os
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,10 +21,18 @@ CONDITIONS = ("runs", "attack.transfer_from")  # key=value pairs, joined by comm
 UNUSED = ("hydra", "hydra.run", "hydra.run.dir", "hydra.output_subdir")
 
 
-def readable(word: str) -> str:
-    """A word as Hydra can read it: a value that is no number, list or name is text, in quotes."""
+def readable(word: str, *, sweeps: bool) -> str:
+    """A word as Hydra can read it: a value that is no number, list or name is text, in quotes.
+
+    So are the conditions of `runs`, and where the command has no `sweeps` parts of run_ids too. A
+    path's ~ is the home directory, here already for launchers that write below `root`.
+    """
     key, equals, value = word.partition("=")
-    conditions = key in CONDITIONS and "=" in value and value[0] not in "\"'"
+    if key == "root" and value.startswith("~"):
+        value = os.path.expanduser(value)
+        word = f"{key}={value}"
+    several = "=" in value or ("," in value and not sweeps)
+    conditions = key in CONDITIONS and several and value[0] not in "\"'"
     if not equals or not key or (not conditions and parsed(word)):
         return word
     for quote in ("'" if '"' in value else '"', '"'):
@@ -60,6 +69,8 @@ def check(words: Sequence[str], *, command: str, sweep: bool) -> list[str]:
         if override is None or not override.key_or_group:
             raise ConfigError(f"{word}: cannot be read; what is changed is written key=value")
         value, key = word.partition("=")[2], override.get_key_element().lstrip("+~")
+        if key == "effort":
+            raise ConfigError(f"{word}: it follows from scale and attack")
         if key in UNUSED:
             raise ConfigError(f"{word}: Hydra's own directory is unused; root= is where records go")
         group, _, below = key.partition("/")
@@ -67,16 +78,18 @@ def check(words: Sequence[str], *, command: str, sweep: bool) -> list[str]:
             raise ConfigError(f"{word}: is written {group}={below}/{value}")
         choices = choices_of(key, command)
         allowed = "one that is there" if key.startswith("hydra/") else one_of(choices)
-        require(not (choices and value == "null"), key, value, allowed)
+        require(not (choices and value.lower() == "null"), key, value, allowed)
         several = override.is_sweep_override()
         if key == "experiment":
-            one = not several and isinstance(override.value(), str | None)
+            one = not several and isinstance(override.value(), str)
             require(one, key, value, f"one: it is a sweep of its own; vibx {command} for each")
         if several and not sweep:
             raise ConfigError(
                 f"{word}: several values are a sweep, vibx {command} -m; a text with a comma needs "
                 f"quotes: {key}='\"...\"'"
             )
+        if key.startswith("hydra.launcher") and not sweep:
+            remarks.append(f"{word} has no effect: one run is not a sweep")
         if key in latest:
             remarks.append(f"{key} is given twice: {word} counts, not {latest[key]}")
         latest[key] = word

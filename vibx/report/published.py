@@ -3,6 +3,7 @@
 from typing import Any
 
 BEST_BETA = 1e-3
+LAYERS = {"name": "mlp", "widths": [1024, 1024], "activation": "relu"}  # section 4.1
 
 # Table 1, K = 256.
 TABLE_1 = {
@@ -31,3 +32,13 @@ def published_error(config: dict[str, Any]) -> tuple[float, str] | None:
     if K == 2 and bottleneck == "full_covariance" and beta in FIGURE_2:
         return FIGURE_2[beta][0], "Figure 2"
     return None
+
+
+def has_the_papers_network(config: dict[str, Any]) -> bool:
+    """Whether a run is of the paper's layers, and on all images: not a miniature, nor another."""
+    data = config["data"]
+    return (
+        {"activation": "relu", **config["encoder"]} == LAYERS
+        and config["decoder"]["name"] == "linear"
+        and data.get("train_images") is data.get("held_out_images") is None
+    )

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vibx.evaluation.measure import measures
-from vibx.report.published import published_error
+from vibx.report.published import has_the_papers_network, published_error
 from vibx.store import Record, held_out_name
 
 
@@ -50,7 +50,9 @@ def four_digits(value: float | None) -> str:
 def run_summary(record: Record) -> Table:
     """A finished run's measures on its two sets of images, with the paper's error."""
     name = held_out_name(record)
-    published = published_error(record["config"]) if name == "test" else None
+    config = record["config"]
+    compared = name == "test" and has_the_papers_network(config)
+    published = published_error(config) if compared else None
     table = Table(title=record["run_id"], title_justify="left")
     headers = ["train", name, *([f"paper, {published[1]}"] if published else [])]
     table.add_column("")

@@ -87,7 +87,7 @@ class AttackConfig(AttackScalars):
     def __post_init__(self) -> None:
         super().__post_init__()
         sampled = self.samples is not None or not isinstance(self.attack, Audit)
-        require(sampled, "samples", self.samples, "at least 1 in an audit")
+        require(sampled, "samples", "null", "at least 1 in an audit")
 
     def check_sizes(self, cfg: Config) -> None:
         """Refuse images or a class that a run's data set does not have.
