@@ -37,7 +37,7 @@ class CheckedSweeper(Sweeper):
 
         Raises:
           ConfigError: there are none, or one of them cannot be run.
-          Stop: one failed, and the others went on; or the launcher did.
+          Stop: one failed, and the others went on; or the launcher itself failed.
         """
         grid = [f"{key}={values}" for key, values in (self.params or {}).items()]
         parser = OverridesParser.create(config_loader=self.config_loader)

@@ -1,8 +1,8 @@
 """The ledger of the paper's claims: what a claim is, and how records decide it.
 
 A claim holds where the whole interval of what is measured lies in the claim's range, and does not
-where it lies outside as a whole. What is measured without an interval,
-bits of a single seed, is compared by itself: the ranges of such claims leave room.
+where it lies outside as a whole. What is measured without an interval, bits of a single seed, is
+compared by itself: the ranges of such claims leave room.
 """
 
 import importlib
