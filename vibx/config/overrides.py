@@ -73,10 +73,9 @@ def check(words: Sequence[str], *, command: str, sweep: bool) -> list[str]:
             raise ConfigError(f"{word}: it follows from scale and attack")
         if key in UNUSED:
             raise ConfigError(f"{word}: Hydra's own directory is unused; root= is where records go")
-        group, _, below = key.partition("/")
-        if below and group != "hydra" and choices_of(key, command):
+        choices, (group, _, below) = choices_of(key, command), key.partition("/")
+        if choices and below and group != "hydra":
             raise ConfigError(f"{word}: is written {group}={below}/{value}")
-        choices = choices_of(key, command)
         allowed = "one that is there" if key.startswith("hydra/") else one_of(choices)
         require(not (choices and value.lower() == "null"), key, value, allowed)
         several = override.is_sweep_override()

@@ -188,10 +188,10 @@ def transfer_source(run: store.StoredRun, conditions: str | None) -> store.Store
     found = store.select(run.directory.parent, conditions, key=key).runs
     if run.directory in [source.directory for source in found]:
         return None
-    own = data_info(run)
-    on_data = [s for s in found if (data_info(s), data_info(s).source) == (own, own.source)]
+    own = data_of(run)
+    on_data = [source for source in found if data_of(source) == own]
     if not on_data:
-        raise store.RunError(f"{key}={conditions}: no run on {own.source}")
+        raise store.RunError(f"{key}={conditions}: no run on {own[1]}")
     sources = [source for source in on_data if recipe(source) == recipe(run)] or on_data
     if len(sources) > 1:
         names = " and ".join(source.directory.name for source in sources[:2])
@@ -210,9 +210,10 @@ def classifier_of_other(source: store.StoredRun) -> Classify:
         return classifier_of(source, None)
 
 
-def data_info(run: store.StoredRun) -> DataInfo:
-    """The data set of a finished run."""
-    return config.parse_config(run.record["config"]).data.info
+def data_of(run: store.StoredRun) -> tuple[DataInfo, str]:
+    """The data set of a finished run, and where it is from."""
+    info = config.parse_config(run.record["config"]).data.info
+    return info, info.source
 
 
 def attack_images(

@@ -87,9 +87,11 @@ def expected_table(attacks: list[StoredAttack]) -> pd.DataFrame:
     table = []
     for (mode, model, beta), those in cells.items():
         values = norms[mode, model, beta]
-        ratio = statistics.ratio_of_medians(values, to=base[mode], seed=statistics.BOOTSTRAP_SEED)
         if model == BASE:  # to itself: its seeds and images are the same ones in every resample
             ratio = statistics.Ratio(1.0, statistics.Interval(1.0, 1.0))
+        else:
+            seed = statistics.BOOTSTRAP_SEED
+            ratio = statistics.ratio_of_medians(values, to=base[mode], seed=seed)
         table.append(
             {
                 "mode": mode,
