@@ -19,6 +19,7 @@ from vibx.report.drawings import Drawing
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "outputs" / "paper"
 FIGURE_2 = Drawing("Figure 2", ("figure2",), draw=lambda source: {})
+APART = Drawing("Apart", ("figure1", "figure2"), draw=lambda *sources: {}, own_scales=True)
 BOTH = Drawing("Both", ("figure2",), draw=lambda *sources: {}, compared=("paper", "fast"))
 
 
@@ -42,6 +43,27 @@ def test_scales_side_by_side_need_two_that_have_some(tmp_path):
     assert scales(BOTH, Archive(tmp_path), ["smoke"]) == []
     write_run(tmp_path, expand("figure2", scale="paper")[1])
     assert scales(BOTH, Archive(tmp_path), ["smoke"]) == ["paper", "fast"]
+
+
+def test_experiments_apart_are_each_drawn_at_their_own_largest_scale(tmp_path):
+    write_experiment(tmp_path, "figure2", scale="paper")
+    for scale in ("fast", "smoke"):
+        write_experiment(tmp_path, "figure1", scale=scale)
+    archive = Archive(tmp_path)
+    first, second = sources_of(APART, archive, ["paper", "fast", "smoke"])
+    assert (first.scale, list(first.found), len(first.found["figure1"])) == (
+        "fast",
+        ["figure1"],
+        15,
+    )
+    assert (second.scale, list(second.found), len(second.found["figure2"])) == (
+        "paper",
+        ["figure2"],
+        3,
+    )
+    with pytest.raises(MissingRunsError) as error:
+        sources_of(APART, archive, ["fast", "smoke"])
+    assert [line.partition(":")[0] for line in error.value.args] == ["figure2"]
 
 
 @pytest.mark.parametrize(

@@ -224,9 +224,36 @@ def test_files_are_the_same_each_time(drawn, stored):
     assert png.startswith(b"\x89PNG")
     read = pd.read_csv(io.BytesIO(csv))
     pd.testing.assert_frame_equal(read, plotted, check_dtype=False, check_exact=True)
-    source = Source("smoke", dict(zip(("figure1", "figure1b"), stored, strict=True)))
-    assert figure1.draw(source) == files
+    k256, k2 = (
+        Source("smoke", {name: runs})
+        for name, runs in zip(("figure1", "figure1b"), stored, strict=True)
+    )
+    assert figure1.draw(k256, k2) == files
     assert [text.get_text() for text in figure.texts] == ["scale: smoke"]
+
+
+@pytest.mark.usefixtures("not_laid_out")
+def test_panels_say_how_long_their_runs_were_trained(tmp_path):
+    longer = [dataclasses.replace(cfg, epochs=200) for cfg in grid("figure1")]
+    k256, k2 = write(tmp_path, longer), write(tmp_path, grid("figure1b"))
+    short = k2[0].record["config"]["epochs"]
+    figure, plotted = figure1.figure1(k256, k2)
+    assert [axes.get_title().rpartition(", ")[2] for axes in figure.axes] == [
+        f"{epochs} epochs" for epochs in (200, short, 200, 200)
+    ]
+    ours = plotted[plotted["seeds"].notna()]
+    assert ours.groupby("panel")["epochs"].unique().to_dict() == {
+        "a": [200],
+        "b": [short],
+        "c": [200],
+        "d": [200],
+    }
+    assert plotted.loc[plotted["curve"].str.startswith("paper"), "epochs"].isna().all()
+
+
+def test_scales_are_said_of_panels_where_they_differ():
+    assert figure1.scale_text("fast", "fast") == "fast"
+    assert figure1.scale_text("paper", "fast") == "paper (a, c, d), fast (b)"
 
 
 # Refusals

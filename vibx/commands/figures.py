@@ -99,10 +99,21 @@ def sources_of(drawing: Drawing, archive: Archive, scales: list[str]) -> list[So
     if drawing.partial:
         sources = [source(drawing, archive, scale) for scale in scales]
         return [source for source in sources if any(source.found.values())]
+    parts = [drawing]
+    if drawing.own_scales:
+        parts = [drawing._replace(experiments=(name,)) for name in drawing.experiments]
+    sources = list(filter(None, (largest(part, archive, scales) for part in parts)))
+    if len(sources) < len(parts):
+        raise MissingRunsError(*remedies(drawing, archive, scales))
+    return sources
+
+
+def largest(drawing: Drawing, archive: Archive, scales: list[str]) -> Source | None:
+    """All there is for a drawing at the largest scale at which its experiments are complete."""
     for scale in scales:
         if all(collected.complete for _, collected in collect(drawing, archive, scale)):
-            return [source(drawing, archive, scale)]
-    raise MissingRunsError(*remedies(drawing, archive, scales))
+            return source(drawing, archive, scale)
+    return None
 
 
 def collect(drawing: Drawing, archive: Archive, scale: str) -> Iterator[tuple[str, Collected]]:
@@ -144,6 +155,6 @@ def write(drawing: Drawing, sources: list[Source], files: Files, output: Path) -
     output.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_whole(output / name, content)
-    scale = ",".join(source.scale for source in sources)
+    scale = ",".join(dict.fromkeys(source.scale for source in sources))
     paths = " ".join(str(output / name) for name in files)
     RESULTS.print(f"{drawing.title}, scale={scale}: {paths}", soft_wrap=True, markup=False)

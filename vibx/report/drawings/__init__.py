@@ -26,16 +26,18 @@ class Source(NamedTuple):
 class Drawing(NamedTuple):
     """A table or figure.
 
-    `draw` makes its files from a `Source`, all of them before any is written. Where scales are
-    `compared`, it gets a source for each of those that there are, at least two. Attacks are
-    looked up on the runs of the experiments `attacked`. A `partial` drawing gets a source for each
-    scale at which there is anything, complete or not.
+    `draw` makes its files from a `Source`, all of them before any is written: the largest scale at
+    which all `experiments` are complete. Where each is at a scale of its own (`own_scales`), it
+    gets a source for each of them. Where scales are `compared`, it gets a source for each of those
+    that there are, at least two. A `partial` drawing gets a source for each scale at which there
+    is anything, complete or not. Attacks are looked up on the runs of the experiments `attacked`.
     """
 
     title: str
     experiments: tuple[str, ...]
     draw: Callable[..., Files]
     attacked: tuple[str, ...] = ()
+    own_scales: bool = False
     compared: tuple[str, ...] = ()
     partial: bool = False
 

@@ -39,13 +39,18 @@ PUBLISHED: dict[str, tuple[str, Look]] = {
 }
 
 
-def draw(source: Source) -> Files:
-    """Draw Figure 1 from both of its experiments."""
-    drawn = figure1(source.found["figure1"], source.found["figure1b"])
-    return style.files("figure1", *drawn, scale=source.scale)
+def draw(k256: Source, k2: Source) -> Files:
+    """Draw Figure 1 from its experiments, whose scales may differ."""
+    drawn = figure1(k256.found["figure1"], k2.found["figure1b"])
+    return style.files("figure1", *drawn, scale=scale_text(k256.scale, k2.scale))
 
 
-DRAWING = Drawing("Figure 1", experiments=("figure1", "figure1b"), draw=draw)
+DRAWING = Drawing("Figure 1", experiments=("figure1", "figure1b"), draw=draw, own_scales=True)
+
+
+def scale_text(k256: str, k2: str) -> str:
+    """The scale of the figure, or those of its panels."""
+    return k256 if k256 == k2 else f"{k256} (a, c, d), {k2} (b)"
 
 
 @in_style
@@ -54,11 +59,12 @@ def figure1(k256: list[StoredRun], k2: list[StoredRun]) -> tuple[Figure, pd.Data
 
     Lines are means over the seeds, bands reach from the lowest seed to the highest. A zero stands
     after a break of the log axis. Beyond the paper: its published errors, the best beta (smallest
-    mean test error_mc), and log2 of the number of classes, the bits that name one.
+    mean test error_mc), log2 of the number of classes, the bits that name one, and the epochs.
 
     Returns:
       The figure and what it plots. `x` and `y` are what `x_name` and `y_name` say: beta, errors as
-      fractions of the images, or bits. `y_low` and `y_high` bound the band.
+      fractions of the images, or bits. `y_low` and `y_high` bound the band. `epochs` is how long
+      its runs were trained.
 
     Raises:
       RunError: runs that do not belong in one panel, or a beta that lacks a seed of the others.
@@ -66,19 +72,23 @@ def figure1(k256: list[StoredRun], k2: list[StoredRun]) -> tuple[Figure, pd.Data
     runs.require_panel(k256, runs.K256)
     runs.require_panel(k2, runs.K2)
     measured, bits = measurements(k256), math.log2(runs.data_info(k256[0]).classes)
+    of_k256, of_k2 = (stored[0].record["config"]["epochs"] for stored in (k256, k2))
+    epochs = {"a": of_k256, "b": of_k2, "c": of_k256, "d": of_k256}
     figure = Figure(figsize=(style.WIDTH, 4.8))
     (a, b), (c, d) = figure.subplots(2, 2)
     plotted = {
-        "a": draw_errors(a, k256, title="(a) $K = 256$"),
-        "b": draw_errors(b, k2, title="(b) $K = 2$, full covariance"),
-        "c": draw_plane(c, measured, bits, title="(c) $K = 256$"),
-        "d": draw_rate(d, measured, bits, title="(d) $K = 256$"),
+        "a": draw_errors(a, k256, title=f"(a) $K = 256$, {of_k256} epochs"),
+        "b": draw_errors(b, k2, title=f"(b) $K = 2$, full covariance, {of_k2} epochs"),
+        "c": draw_plane(c, measured, bits, title=f"(c) $K = 256$, {of_k256} epochs"),
+        "d": draw_rate(d, measured, bits, title=f"(d) $K = 256$, {of_k256} epochs"),
     }
     lines, labels = b.get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside upper center", ncols=3)
     style.lay_out(figure)
     table = pd.concat(plotted, names=["panel", "curve", "row"]).reset_index()
-    return figure, table[style.COLUMNS].astype({"seeds": "Int64"})
+    ours = table["seeds"].notna()
+    table["epochs"] = table["panel"].map(epochs).where(ours)
+    return figure, table[[*style.COLUMNS, "epochs"]].astype({"seeds": "Int64", "epochs": "Int64"})
 
 
 def draw_errors(axes: Axes, stored: list[StoredRun], *, title: str) -> pd.DataFrame:
