@@ -93,7 +93,8 @@ def test_a_record_is_parsed_where_its_file_is_gone(file):
     file.unlink()
     again = arrays(path=data.path, sha256=data.sha256)
     assert again == data
-    with pytest.raises(DataError, match=f"data.path={file}: No such file"):
+    remedy = f"put that with SHA-256 {data.sha256[:8]}... there, or a link to it"
+    with pytest.raises(DataError, match=f"data.path={file}: No such file any more: {remedy}"):
         load(again)
 
 

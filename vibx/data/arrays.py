@@ -85,6 +85,10 @@ def problems_named(path: str) -> Iterator[None]:
 
 def require_unchanged(path: str, sha256: str) -> None:
     """Refuse a file that is not the one whose digest a run has."""
+    if not Path(path).exists():
+        raise DataError(
+            f"No such file any more: put that with SHA-256 {sha256[:8]}... there, or a link to it"
+        )
     found = digest_of_version(path, version_of(path))
     if found != sha256:
         raise DataError(
