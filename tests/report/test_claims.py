@@ -3,6 +3,7 @@
 import functools
 import io
 import itertools
+import math
 import re
 
 import numpy as np
@@ -263,6 +264,13 @@ def test_the_command_of_a_row_completes_it_from_training_to_drawings(vibx, tmp_p
 def test_measures_by_hand(decided, name, expected):
     claim = next(claim for claim in CLAIMS if claim.name == name)
     assert decided(claim, TRUE)["value"] == pytest.approx(expected)
+
+
+def test_the_objective_is_compared_with_the_least_in_nats(decided):
+    """0.278 nats at beta = 0.1, of two dimensions and any covariance."""
+    claim = next(claim for claim in CLAIMS if claim.name == "spike_is_the_objectives")
+    expected = math.log2(10) - 3.21 + 0.1 * 3 - 0.278 / math.log(2)
+    assert decided(claim, TRUE)["value"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_overlap_is_that_of_its_definition():

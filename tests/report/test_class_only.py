@@ -2,12 +2,15 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
 import scipy.stats
 
+from vibx.encodings import DiagonalGaussian
+from vibx.marginals import StandardNormal
 from vibx.report import class_only
 from vibx.report.class_only import CLASSES, K
 
@@ -151,6 +154,21 @@ def test_recorded_numbers_are_those_of_the_recorded_encodings(recorded):
         assert class_only.error_1(optimum.model) == pytest.approx(optimum.error_1, abs=1e-9)
     for optimum in recorded[::40]:
         assert class_only.error_mc(optimum.model) == pytest.approx(optimum.error_mc, abs=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.01, 0.03, 0.1, 0.3])
+def test_a_diagonal_encoder_of_more_dimensions_attains_it_too(least, beta):
+    """As at K = 256: the rate as training has it, its other coordinates r(z)'s."""
+    (optimum,) = (optimum for optimum in least if optimum.beta == beta)
+    aligned = class_only.evaluate(beta, class_only.aligned(optimum.model))
+    assert optimum.objective - 1e-9 < aligned.objective < optimum.objective + 2e-3
+    deviations = np.diagonal(aligned.model.cholesky, axis1=1, axis2=2)
+    encoding = DiagonalGaussian(
+        jnp.pad(aligned.model.means, [(0, 0), (0, 6)]),
+        jnp.pad(deviations, [(0, 0), (0, 6)], constant_values=1),
+    )
+    rate = StandardNormal(None, encoding.mean.shape[-1], rngs=None).rate(encoding, None)
+    assert float(rate.mean()) == pytest.approx(aligned.rate, rel=1e-5)
 
 
 def test_a_recorded_optimum_is_one(least):
