@@ -51,8 +51,8 @@ COLORS = {"error_1": "#D55E00", "error_mc": "#0072B2"}
 NOTE = (
     "Distance: ours minus the paper's number, in the paper's binomial standard errors on "
     f"{IMAGES:,} images; seeds are not in it. Trained: means over the seeds. Class alone: equation "
-    "17 minimised for an encoder that sees the class alone, the least objective found, and the optimum that the search ends "
-    "in from ten classes on a circle; both with the class of "
+    "17 minimised for an encoder that sees the class alone, the least objective found, and the "
+    "optimum that the search ends in from ten classes on a circle; both with the class of "
     f"{100 * MISREAD:.2f}% of the images misread, which is the paper's own err_mc in panel (a): "
     "its distance there is none. The optimum's classes are equally likely; MNIST's training labels "
     "have 0.0014 nats less, so a trained model can end as far below it. A dash: no such record."
