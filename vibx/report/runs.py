@@ -164,6 +164,12 @@ def require_panel(stored: list[StoredRun], conditions: str) -> None:
             raise RunError(f"beta={beta:g} lacks seed {listed}, which another beta has")
 
 
+def train_objective_bits(run: StoredRun) -> float:
+    """Equation 17 on the training images with the run's own beta, in bits."""
+    train = run.record["train"]
+    return train["distortion_bits"] + run.record["config"]["beta"] * train["rate_bits"]
+
+
 def error_of(run: StoredRun, held_out: str) -> float:
     """A run's Monte Carlo error, a fraction."""
     return run.record[held_out]["error_mc"]

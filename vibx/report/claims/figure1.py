@@ -61,11 +61,10 @@ def objective_above_least(found: Found) -> Measured:
 
     That is an encoder's that sees the class alone, `class_only.aligned` in two of the K dimensions.
     """
-    optimum = min((o for o in class_only.read() if o.beta == ABOVE), key=lambda o: o.objective)
+    optimum = next(o for o in class_only.read() if o.beta == ABOVE)
     least = class_only.evaluate(ABOVE, class_only.aligned(optimum.model)).objective
-    records = [run.record["train"] for run in by_beta(found["figure1"])[ABOVE].values()]
-    objectives = [train["distortion_bits"] + ABOVE * train["rate_bits"] for train in records]
-    return mean_of_seeds([objective - bits(least) for objective in objectives])
+    trained = by_beta(found["figure1"])[ABOVE].values()
+    return mean_of_seeds([runs.train_objective_bits(run) - bits(least) for run in trained])
 
 
 def error_gap(found: Found, K: int) -> Measured:

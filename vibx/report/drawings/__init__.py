@@ -26,8 +26,8 @@ class Source(NamedTuple):
 class Drawing(NamedTuple):
     """A table or figure.
 
-    `draw` makes its files from a `Source`, all of them before any is written: the largest scale at
-    which all `experiments` are complete. Where each is at a scale of its own (`own_scales`), it
+    `draw` makes its files, all of them before any is written, from a `Source` at the largest scale
+    at which all `experiments` are complete. Where each has a scale of its own (`own_scales`), it
     gets a source for each of them. Where scales are `compared`, it gets a source for each of those
     that there are, at least two. A `partial` drawing gets a source for each scale at which there
     is anything, complete or not. Attacks are looked up on the runs of the experiments `attacked`.

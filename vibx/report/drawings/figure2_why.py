@@ -126,11 +126,10 @@ def trained(stored: list[StoredRun]) -> pd.DataFrame:
     """
     runs.require_same(stored, but={"beta", "seed"})
     rows = []
-    for _, record in stored:
-        beta, train = record["config"]["beta"], record["train"]
-        bits = train["distortion_bits"] + beta * train["rate_bits"]
-        errors = {name: record["test"][name] for name in ERRORS}
-        rows.append({"beta": beta, "objective": bits * math.log(2), **errors})
+    for run in stored:
+        objective = runs.train_objective_bits(run) * math.log(2)
+        errors = {name: run.record["test"][name] for name in ERRORS}
+        rows.append({"beta": run.record["config"]["beta"], "objective": objective, **errors})
     grouped = pd.DataFrame(rows).groupby("beta")
     return grouped.mean().assign(seeds=grouped.size()).reset_index()
 
